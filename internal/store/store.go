@@ -1,0 +1,295 @@
+// Package store says what durable state promises, as interfaces by domain. The
+// engines below it keep the promise; package storetest is the promise written
+// as tests, and every engine passes it.
+//
+// Three rules hold for every engine:
+//
+//   - An Append is reported done only after it would survive a crash.
+//   - No reader sees what a crash could still take back: every read stops at
+//     the last synced commit.
+//   - UIDs, times and offsets are given together, in commit order. A user's
+//     offsets grow by one without a gap and are never reused within an epoch.
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/parleychat/parley/internal/chat"
+)
+
+// A Store is one life of all durable state.
+type Store interface {
+	Appender
+	Timelines
+	Messages
+	Apps
+	Users
+	Devices
+	Onces
+	Log
+	Index
+
+	// Epoch names this life of the store. Offsets of different epochs are not
+	// comparable. It is made with the store and changes when a backup is
+	// restored.
+	Epoch() string
+
+	// Health is nil when appends are accepted, and otherwise the error they
+	// would be refused with.
+	Health() error
+
+	// Close finishes what was appended and releases the store. No other call
+	// may be under way.
+	Close() error
+}
+
+// Appender is the write path of messages.
+type Appender interface {
+	// Append makes one request durable for all of its targets, or for none.
+	// When it returns nil the outcome is in a.Placed and survives a crash.
+	//
+	// An error of kind KindUnavailable means that nothing was kept. One of kind
+	// KindUnknown means that a commit was under way when ctx ended or the
+	// engine failed: it may or may not have been kept.
+	//
+	// The caller must not touch a again before a.Done was called (when set) or
+	// Append has returned, whichever is later.
+	Append(ctx context.Context, a *Append) error
+}
+
+// An Append asks for one message to be given to its targets.
+type Append struct {
+	Message *chat.Message
+
+	// Targets are user ids, or channel ids for an open channel message, in
+	// request order, without duplicates. Target i gets the UID First.Plus(i).
+	// In a direct or system message each target's timeline gets an entry.
+	// At most chat.MaxUIDBlock; never empty.
+	Targets []string
+
+	// Once, when set, is remembered in the same commit.
+	Once *Once
+
+	// Done, when set, is called exactly once when the outcome is settled, also
+	// when Append returned earlier with KindUnknown. It must not block.
+	Done func(error)
+
+	Placed Placed
+}
+
+// Placed is where a request ended up. The engine fills it in.
+type Placed struct {
+	First   chat.UID // the first of the request's consecutive UIDs; its time is the sentAt of all
+	Entries []Entry  // per timeline entry written; empty when the message is ephemeral
+}
+
+// An Entry is one row of a user's timeline: a small reference to what the user
+// must learn.
+type Entry struct {
+	User   string
+	Offset uint64
+	UID    chat.UID // names the message for this user
+	Ref    chat.UID // first UID of the request: names the stored body
+	Peer   string   // for an outgoing copy the recipient, otherwise empty
+	Kind   EntryKind
+}
+
+// An EntryKind says what an entry tells. Numbers are stored: never reuse one.
+type EntryKind uint8
+
+const (
+	// EntryIn is a message the user received.
+	EntryIn EntryKind = 1
+	// EntryOut is a copy of a message the user sent.
+	EntryOut EntryKind = 2
+)
+
+// A Commit is a batch of appends that became durable together, in the order in
+// which UIDs and offsets were given.
+type Commit struct {
+	Appends []*Append
+}
+
+// OnCommit is told of every commit, in order, once it is durable and readable
+// and before any of its callers is answered. Ephemeral appends are among them,
+// in their place. It runs on the commit path: it must not block on I/O.
+type OnCommit func(*Commit)
+
+// Timelines reads what users' devices must learn.
+type Timelines interface {
+	// Head is the user's newest durable offset, 0 when there is none.
+	Head(ctx context.Context, app chat.AppID, user string) (uint64, error)
+
+	// Oldest is the lowest offset still kept for the user under a retention of
+	// so many days. It is Head+1 when nothing is kept.
+	Oldest(ctx context.Context, app chat.AppID, user string, days int) (uint64, error)
+
+	// Read appends to dst the user's entries in r that are durable and kept,
+	// and returns it. Entries come without a gap, in the order r asks for.
+	Read(ctx context.Context, app chat.AppID, user string, r Range, dst []Entry) ([]Entry, error)
+}
+
+// A Range is a part of a timeline: the offsets strictly between After and
+// Before, at most Limit of them, counted from the side where reading starts.
+type Range struct {
+	After   uint64
+	Before  uint64 // 0 is no bound
+	Limit   int    // must be positive
+	Reverse bool   // newest first
+}
+
+// Messages reads stored bodies.
+type Messages interface {
+	// Message is the body stored under the first UID of its request. It is
+	// shared: callers must not change it. KindNotFound when it is not kept any
+	// more.
+	Message(ctx context.Context, ref chat.UID) (*chat.Message, error)
+
+	// Find is the request that gave uid: its Placed (all entries) and targets.
+	// KindNotFound when there is none in this app.
+	Find(ctx context.Context, app chat.AppID, uid chat.UID) (*Append, error)
+}
+
+// Apps keeps tenants.
+type Apps interface {
+	// ListApps gives all apps, oldest first.
+	ListApps(ctx context.Context) ([]*chat.App, error)
+	// PutApp durably stores app. With ID 0 it is new: it gets an ID, and a Key
+	// that is taken is KindConflict.
+	PutApp(ctx context.Context, app *chat.App) error
+}
+
+// Users keeps who is known.
+type Users interface {
+	// User is KindNoUser when nothing is stored.
+	User(ctx context.Context, app chat.AppID, id string) (*chat.User, error)
+	// UpdateUsers durably changes users, all or none. change gets each user as
+	// stored (or new, with only the ID set) and edits it in place; concurrent
+	// updates of one user do not lose each other.
+	UpdateUsers(ctx context.Context, app chat.AppID, ids []string, change func(*chat.User)) error
+}
+
+// MaxDevices is how many devices of a user are remembered.
+const MaxDevices = 32
+
+// A Device is where one of a user's devices has read up to.
+type Device struct {
+	ID     string
+	Epoch  string
+	Offset uint64 // everything up to here was acknowledged
+	SeenAt int64  // Unix ms
+}
+
+// Devices keeps device cursors.
+type Devices interface {
+	// Devices lists a user's devices, longest unseen first.
+	Devices(ctx context.Context, app chat.AppID, user string) ([]Device, error)
+	// PutDevices stores cursors in bulk; an Offset that is lower than the
+	// stored one of the same epoch does not move it back. Where a user then has
+	// more than MaxDevices, those longest unseen go. It need not be synced: a
+	// lost cursor costs repeated deliveries, which clients sort out by offset.
+	PutDevices(ctx context.Context, devices []UserDevice) error
+}
+
+// A UserDevice is a device and whose it is.
+type UserDevice struct {
+	App  chat.AppID
+	User string
+	Device
+}
+
+// OnceLife is how long a Once is remembered.
+const OnceLife = 24 * time.Hour
+
+// A Once is the memory of a request that must not be done twice. The answer is
+// made again from it, so it is small whatever the request's size.
+type Once struct {
+	Key  [16]byte // hash of scope and key
+	Body [16]byte // hash of the request, to tell a repeat from a misuse
+	Left []string // targets that were left out and got no UID
+	// First and At are filled in by the engine from the append that carries it.
+	First chat.UID
+}
+
+// Onces looks up what was done.
+type Onces interface {
+	// Once is nil when the key is not known or older than OnceLife. It sees
+	// durable appends only; who needs to know of those under way keeps track of
+	// them before Append.
+	Once(ctx context.Context, key [16]byte) (*Once, error)
+}
+
+// Log is the log of committed batches that everything which must follow an
+// accept reads, each consumer at its own watermark.
+type Log interface {
+	// LogHead is the newest durable sequence number, 0 at the beginning.
+	LogHead() uint64
+	// ReadLog gives up to max records after the given sequence number, durable
+	// ones only, oldest first.
+	ReadLog(ctx context.Context, after uint64, max int) ([]LogRecord, error)
+	// WaitLog returns when LogHead is above after, or with ctx's error.
+	WaitLog(ctx context.Context, after uint64) error
+	// Watermark is how far the named consumer has come, 0 for a new one. The
+	// consumers are named when the store is opened; records are kept until each
+	// of them has passed.
+	Watermark(ctx context.Context, consumer string) (uint64, error)
+	// SetWatermark moves the consumer's watermark. It may be lost in a crash,
+	// never ahead of what was done before it.
+	SetWatermark(ctx context.Context, consumer string, seq uint64) error
+}
+
+// A LogRecord is one committed batch: which requests it held. Ephemeral
+// requests are not logged.
+type LogRecord struct {
+	Seq  uint64
+	At   int64 // Unix ms
+	Refs []Ref
+}
+
+// A Ref names a stored request.
+type Ref struct {
+	App chat.AppID
+	UID chat.UID // the first of the request
+}
+
+// IndexConsumer is the name under which an engine's Index follows the log.
+const IndexConsumer = "index"
+
+// Index is derived from the log, in bulk, by a consumer: history and the last
+// message of each channel. Reads wait until the index has come as far as the
+// log's head was when they began, so nobody sees that it is derived.
+type Index interface {
+	// IndexLog adds the records, which continue where the index's watermark
+	// stands, and moves the watermark with them, atomically.
+	IndexLog(ctx context.Context, records []LogRecord) error
+
+	// History gives a channel's messages as seen by owner (empty for open
+	// channels), newest first, older than before (zero for the newest).
+	History(ctx context.Context, ch ChannelRef, before chat.UID, limit int) ([]HistoryEntry, error)
+
+	// Channels lists a user's channels, newest message first.
+	Channels(ctx context.Context, app chat.AppID, user string, limit int) ([]ChannelState, error)
+}
+
+// A ChannelRef names a channel as seen by its owner.
+type ChannelRef struct {
+	App     chat.AppID
+	Owner   string
+	Type    chat.ChannelType
+	Channel string
+}
+
+// A HistoryEntry is one message of a channel's history.
+type HistoryEntry struct {
+	UID  chat.UID
+	Ref  chat.UID
+	Kind EntryKind
+}
+
+// A ChannelState is one line of a user's channel list.
+type ChannelState struct {
+	Type    chat.ChannelType
+	Channel string
+	Last    HistoryEntry
+}
