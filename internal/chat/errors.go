@@ -32,6 +32,44 @@ const (
 	KindContentTooLarge             // a client's message content is over the limit
 )
 
+var kindNames = [...]string{
+	KindInternal:        "internal",
+	KindInvalid:         "invalid",
+	KindTooLong:         "too_long",
+	KindNotFound:        "not_found",
+	KindNoUser:          "no_user",
+	KindNoOpenChannel:   "no_open_channel",
+	KindConflict:        "conflict",
+	KindRate:            "rate",
+	KindFeatureOff:      "feature_off",
+	KindUnavailable:     "unavailable",
+	KindUnknown:         "unknown",
+	KindAppKey:          "app_key",
+	KindSignature:       "signature",
+	KindToken:           "token",
+	KindTokenExpired:    "token_expired",
+	KindSystemReadOnly:  "system_read_only",
+	KindTooFast:         "too_fast",
+	KindContentTooLarge: "content_too_large",
+}
+
+// String is the kind's name in metrics and logs.
+func (k Kind) String() string {
+	if int(k) < len(kindNames) {
+		return kindNames[k]
+	}
+	return "unknown_kind"
+}
+
+// Kinds lists every kind, for tables that must cover them all.
+func Kinds() []Kind {
+	ks := make([]Kind, len(kindNames))
+	for i := range ks {
+		ks[i] = Kind(i)
+	}
+	return ks
+}
+
 // An Error is a failure that a caller can act on: what kind, which field, which
 // rule. Its text never holds content or secrets.
 type Error struct {

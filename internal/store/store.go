@@ -68,6 +68,10 @@ type Append struct {
 	// At most chat.MaxUIDBlock; never empty.
 	Targets []string
 
+	// History asks for the message to be kept in history, not only for as long
+	// as missed messages wait. It is without effect on an ephemeral message.
+	History bool
+
 	// Once, when set, is remembered in the same commit.
 	Once *Once
 

@@ -1,0 +1,265 @@
+// Package courier is the one place that knows what happens to a message, and in
+// which order: check, admit, commit, deliver.
+//
+// It knows neither HTTP nor sockets. The doors hand it requests; the sessions
+// of clients are behind an interface.
+package courier
+
+import (
+	"context"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/parleychat/parley/internal/budget"
+	"github.com/parleychat/parley/internal/chat"
+	"github.com/parleychat/parley/internal/push"
+	"github.com/parleychat/parley/internal/room"
+	"github.com/parleychat/parley/internal/store"
+)
+
+// Sessions are the client connections of this node.
+type Sessions interface {
+	// Wake tells the user's sessions that their timeline has grown.
+	Wake(app chat.AppID, user string)
+	// Whisper gives an ephemeral message to the user's sessions. For the
+	// sender's own copy out is true and peer names the recipient.
+	Whisper(app chat.AppID, user string, m *chat.Message, uid chat.UID, peer string)
+}
+
+// Store is what the courier needs of a store.
+type Store interface {
+	store.Appender
+	store.Onces
+}
+
+// Users says who is registered.
+type Users interface {
+	CheckRegistered(ctx context.Context, app *chat.App, field string, ids ...string) error
+}
+
+// Options are what a courier works with.
+type Options struct {
+	Store    Store
+	Users    Users
+	Rooms    *room.Rooms
+	Sessions Sessions
+	Now      func() time.Time
+	Logger   *slog.Logger
+	Metrics  prometheus.Registerer // nil for none
+}
+
+// A Courier takes messages and gets them there.
+type Courier struct {
+	store   Store
+	users   Users
+	now     func() time.Time
+	budgets *budget.Book[budgetKey]
+	claims  claims
+	deliver *delivery
+	metrics metrics
+}
+
+type budgetKey struct {
+	app  chat.AppID
+	kind chat.ChannelType
+}
+
+// New makes a courier. Its OnCommit must be given to the store, and Run must be
+// running before the first send.
+func New(o Options) *Courier {
+	c := &Courier{
+		store:   o.Store,
+		users:   o.Users,
+		now:     o.Now,
+		budgets: budget.NewBook[budgetKey](o.Now),
+		metrics: newMetrics(o.Metrics),
+	}
+	c.claims.open = map[[16]byte]*Claim{}
+	c.deliver = newDelivery(o.Rooms, o.Sessions, &c.metrics)
+	return c
+}
+
+// A Send is a request to send one message.
+type Send struct {
+	Message *chat.Message // complete but for Flags
+	Targets []string      // user or channel ids as given, duplicates allowed
+	Claim   *Claim        // when the request came with an idempotency key
+}
+
+// A Sent is the outcome of a Send.
+type Sent struct {
+	Placed   []Placement // in request order, without duplicates and those left out
+	SentAt   int64       // Unix ms
+	Repeated bool        // whether this is the answer to an earlier, equal request
+	Shed     []Shed      // open channels that did not take the message
+}
+
+// A Placement is a message's UID for one target.
+type Placement struct {
+	Target string
+	UID    chat.UID
+}
+
+// A Shed is a channel that did not take a message, and why.
+type Shed struct {
+	Channel string
+	Reason  string
+}
+
+// rule is what differs between the channel types that can be sent to.
+type rule struct {
+	field      string // of the targets, as requests name it
+	maxTargets int
+	limit      func(*chat.Settings) chat.Rate
+	setting    string
+}
+
+var rules = map[chat.ChannelType]rule{
+	chat.Direct: {"toUserIds", chat.MaxDirectRecipients, func(s *chat.Settings) chat.Rate { return s.LimitDirect }, "limits.direct"},
+	chat.System: {"toUserIds", chat.MaxSystemRecipients, func(s *chat.Settings) chat.Rate { return s.LimitSystem }, "limits.system"},
+	chat.Open:   {"toChannelIds", chat.MaxOpenChannels, func(s *chat.Settings) chat.Rate { return s.LimitOpen }, "limits.open"},
+}
+
+// Send checks the request, admits it, and makes it durable for all its targets
+// or none. When it returns without error, nothing that happens to this process
+// can take the message back.
+func (c *Courier) Send(ctx context.Context, app *chat.App, s *Send) (*Sent, error) {
+	sent, err := c.send(ctx, app, s)
+	s.Claim.settle(err)
+	c.metrics.sent(s.Message, sent, err)
+	return sent, err
+}
+
+func (c *Courier) send(ctx context.Context, app *chat.App, s *Send) (*Sent, error) {
+	m := s.Message
+	r, ok := rules[m.ChannelType]
+	if !ok {
+		return nil, chat.Invalidf("channelType", "messages cannot be sent to channels of type %s", m.ChannelType)
+	}
+	targets, err := checkTargets(r, s.Targets)
+	if err != nil {
+		return nil, err
+	}
+	if s.Claim != nil && s.Claim.prior != nil {
+		return repeat(s.Claim.prior, targets), nil
+	}
+	if err := check(m, &app.Settings); err != nil {
+		return nil, err
+	}
+	if app.Settings.RegisteredUsersOnly {
+		if err := c.checkRegistered(ctx, app, m, r, targets); err != nil {
+			return nil, err
+		}
+	}
+	// Clients have a limit of their own, kept where their connection is.
+	if m.Origin == chat.FromServer {
+		if err := c.budgets.Take(budgetKey{app.ID, m.ChannelType}, r.limit(&app.Settings), len(targets), r.field); err != nil {
+			return nil, err
+		}
+	}
+
+	a := &store.Append{
+		Message: m,
+		Targets: targets,
+		History: m.Persist && app.Settings.History,
+	}
+	if s.Claim != nil {
+		a.Once = &s.Claim.once
+		a.Done = s.Claim.finish
+		s.Claim.appending = true
+	}
+	if err := c.store.Append(ctx, a); err != nil {
+		return nil, err
+	}
+	return placed(a.Placed.First, targets, nil), nil
+}
+
+// check is every rule about a message that does not depend on where it goes.
+func check(m *chat.Message, s *chat.Settings) error {
+	if err := m.Check(s); err != nil {
+		return err
+	}
+	// With push disabled its settings are ignored unread.
+	if m.Push.Disabled {
+		m.Push.Ext = ""
+	}
+	if m.Push.Ext != "" {
+		if _, err := push.ParseExt("pushExt", m.Push.Ext); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkTargets says whether the ids may be sent to, and drops duplicates: the
+// first counts.
+func checkTargets(r rule, ids []string) ([]string, error) {
+	if len(ids) == 0 {
+		return nil, chat.Invalid(r.field, "is required")
+	}
+	if len(ids) > r.maxTargets {
+		return nil, chat.Invalidf(r.field, "at most %d items, got %d", r.maxTargets, len(ids))
+	}
+	for i, id := range ids {
+		if err := chat.CheckID("", id); err != nil {
+			return nil, chat.CheckID(r.field+"["+strconv.Itoa(i)+"]", id)
+		}
+	}
+	return unique(ids), nil
+}
+
+// unique drops all but the first of equal ids. Few ids are compared with each
+// other, which needs no map.
+func unique(ids []string) []string {
+	if len(ids) == 1 {
+		return ids
+	}
+	out := make([]string, 0, len(ids))
+	seen := make(map[string]struct{}, len(ids))
+	for _, id := range ids {
+		if _, dup := seen[id]; !dup {
+			seen[id] = struct{}{}
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
+func (c *Courier) checkRegistered(ctx context.Context, app *chat.App, m *chat.Message, r rule, targets []string) error {
+	if err := c.users.CheckRegistered(ctx, app, "fromUserId", m.From); err != nil {
+		return err
+	}
+	if m.ChannelType == chat.Open {
+		return nil
+	}
+	return c.users.CheckRegistered(ctx, app, r.field, targets...)
+}
+
+// placed makes the outcome from the first UID, giving the next to each target
+// that was not left out.
+func placed(first chat.UID, targets, left []string) *Sent {
+	sent := &Sent{SentAt: first.Millis(), Placed: make([]Placement, 0, len(targets)-len(left))}
+	for _, t := range targets {
+		if len(left) > 0 && t == left[0] {
+			left = left[1:]
+			continue
+		}
+		sent.Placed = append(sent.Placed, Placement{t, first.Plus(len(sent.Placed))})
+	}
+	return sent
+}
+
+func repeat(prior *store.Once, targets []string) *Sent {
+	sent := placed(prior.First, targets, prior.Left)
+	sent.Repeated = true
+	return sent
+}
+
+// OnCommit is to be called by the store for every commit.
+func (c *Courier) OnCommit(commit *store.Commit) { c.deliver.enqueue(commit) }
+
+// Run delivers what was committed until ctx ends and all of it is delivered.
+func (c *Courier) Run(ctx context.Context) { c.deliver.run(ctx) }

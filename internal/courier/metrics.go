@@ -1,0 +1,59 @@
+package courier
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/parleychat/parley/internal/chat"
+)
+
+type metrics struct {
+	accepted       *prometheus.CounterVec
+	recipients     *prometheus.CounterVec
+	refused        *prometheus.CounterVec
+	repeated       prometheus.Counter
+	openDeliveries prometheus.Counter
+
+	// Looked up once: the labels are few and the send path is hot.
+	acceptedBy, recipientsBy map[chat.ChannelType]prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer) metrics {
+	m := metrics{
+		accepted: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "parley_messages_accepted_total", Help: "Send requests made durable, by channel type.",
+		}, []string{"channel_type"}),
+		recipients: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "parley_recipients_accepted_total", Help: "Targets of accepted send requests, by channel type.",
+		}, []string{"channel_type"}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "parley_messages_refused_total", Help: "Send requests refused, by channel type and reason.",
+		}, []string{"channel_type", "reason"}),
+		repeated: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "parley_messages_repeated_total", Help: "Send requests answered from an earlier equal request.",
+		}),
+		openDeliveries: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "parley_open_deliveries_total", Help: "Open channel messages queued for a session.",
+		}),
+		acceptedBy: map[chat.ChannelType]prometheus.Counter{}, recipientsBy: map[chat.ChannelType]prometheus.Counter{},
+	}
+	for ct := range rules {
+		m.acceptedBy[ct] = m.accepted.WithLabelValues(ct.String())
+		m.recipientsBy[ct] = m.recipients.WithLabelValues(ct.String())
+	}
+	if reg != nil {
+		reg.MustRegister(m.accepted, m.recipients, m.refused, m.repeated, m.openDeliveries)
+	}
+	return m
+}
+
+func (m *metrics) sent(msg *chat.Message, s *Sent, err error) {
+	switch {
+	case err != nil:
+		m.refused.WithLabelValues(msg.ChannelType.String(), chat.KindOf(err).String()).Inc()
+	case s.Repeated:
+		m.repeated.Inc()
+	default:
+		m.acceptedBy[msg.ChannelType].Inc()
+		m.recipientsBy[msg.ChannelType].Add(float64(len(s.Placed)))
+	}
+}
