@@ -125,7 +125,7 @@ func (p *Parser) step(b []byte, h Handler) (int, error) {
 		return p.payload(b, h)
 	}
 	if p.pending != nil && p.pending.headN > 0 {
-		return p.split(b)
+		return p.split(b, h)
 	}
 	f, err := p.header(b)
 	if err != nil {
@@ -149,7 +149,7 @@ func (p *Parser) step(b []byte, h Handler) (int, error) {
 }
 
 // split completes a header that did not arrive in one piece.
-func (p *Parser) split(b []byte) (int, error) {
+func (p *Parser) split(b []byte, h Handler) (int, error) {
 	q := p.pending
 	for i, c := range b {
 		q.head[q.headN] = c
@@ -161,7 +161,10 @@ func (p *Parser) split(b []byte) (int, error) {
 		if f.size > 0 {
 			q.headN = 0
 			p.begin(f)
-			return i + 1, nil
+			if f.n == 0 { // no byte will come that could end it
+				_, err = p.payload(nil, h)
+			}
+			return i + 1, err
 		}
 	}
 	return len(b), nil
