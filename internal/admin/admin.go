@@ -1,0 +1,159 @@
+// Package admin is the owner's door: it makes apps, changes their settings and
+// issues tokens. The same operations are served over a socket in the data
+// folder that only its owner can open, and called directly on an opened store
+// when no node runs.
+package admin
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/parleychat/parley/internal/chat"
+)
+
+// An API is what an owner can do, on a running node or on its stored data.
+type API interface {
+	// Node describes the running node; Running is false when there is none.
+	Node(ctx context.Context) (Node, error)
+	// Apps lists all apps, oldest first.
+	Apps(ctx context.Context) ([]App, error)
+	// CreateApp makes an app, with the key and secret given or new ones.
+	CreateApp(ctx context.Context, key, secret string) (App, error)
+	// SetApp changes settings of an app by name, all or none.
+	SetApp(ctx context.Context, key string, values map[string]string) (App, error)
+	// IssueToken issues an access token. Without a name the user keeps theirs,
+	// and a new user is called by their id.
+	IssueToken(ctx context.Context, key, user, name string) (Token, error)
+}
+
+// A Node is a running node, as far as a command needs to know it.
+type Node struct {
+	Running bool   `json:"running"`
+	Version string `json:"version,omitempty"`
+	PID     int    `json:"pid,omitempty"`
+	Address string `json:"address,omitempty"` // host:port it can be reached at from this machine
+	TLS     bool   `json:"tls,omitempty"`
+}
+
+// URL is where the node serves HTTP, without a trailing slash.
+func (n Node) URL() string {
+	if n.TLS {
+		return "https://" + n.Address
+	}
+	return "http://" + n.Address
+}
+
+// An App is an app with its secret and every setting.
+type App struct {
+	Key       string            `json:"key"`
+	Secret    string            `json:"secret,omitempty"`
+	CreatedAt time.Time         `json:"createdAt"`
+	Settings  map[string]string `json:"settings"`
+	Changed   map[string]string `json:"changed"` // the settings that differ from the defaults
+}
+
+// A Token is an issued access token.
+type Token struct {
+	App   string `json:"app"`
+	User  string `json:"userId"`
+	Token string `json:"token"`
+}
+
+// Directory is what a service works on.
+type Directory interface {
+	Apps() []*chat.App
+	App(key string) *chat.App
+	CreateApp(ctx context.Context) (*chat.App, error)
+	EnsureApp(ctx context.Context, key, secret string) (*chat.App, string, error)
+	SetApp(ctx context.Context, key string, values map[string]string) (*chat.App, error)
+	User(ctx context.Context, app *chat.App, id string) (*chat.User, error)
+	IssueToken(ctx context.Context, app *chat.App, user, name, avatarURL string) (string, error)
+}
+
+// A Service carries the operations out.
+type Service struct {
+	directory Directory
+	node      Node
+}
+
+var _ API = (*Service)(nil)
+
+// NewService works on d, for the node described (the zero Node when none runs).
+func NewService(d Directory, n Node) *Service { return &Service{directory: d, node: n} }
+
+// Node implements API.
+func (s *Service) Node(context.Context) (Node, error) { return s.node, nil }
+
+// Apps implements API.
+func (s *Service) Apps(context.Context) ([]App, error) {
+	apps := []App{}
+	for _, a := range s.directory.Apps() {
+		apps = append(apps, describe(a))
+	}
+	return apps, nil
+}
+
+// CreateApp implements API.
+func (s *Service) CreateApp(ctx context.Context, key, secret string) (App, error) {
+	if key == "" && secret == "" {
+		a, err := s.directory.CreateApp(ctx)
+		if err != nil {
+			return App{}, err
+		}
+		return describe(a), nil
+	}
+	if s.directory.App(key) != nil {
+		return App{}, &chat.Error{Kind: chat.KindConflict, Field: "app key", Rule: "an app has this key already"}
+	}
+	a, _, err := s.directory.EnsureApp(ctx, key, secret)
+	if err != nil {
+		return App{}, err
+	}
+	return describe(a), nil
+}
+
+// SetApp implements API.
+func (s *Service) SetApp(ctx context.Context, key string, values map[string]string) (App, error) {
+	a, err := s.directory.SetApp(ctx, key, values)
+	if err != nil {
+		return App{}, err
+	}
+	return describe(a), nil
+}
+
+// IssueToken implements API.
+func (s *Service) IssueToken(ctx context.Context, key, user, name string) (Token, error) {
+	app := s.directory.App(key)
+	if app == nil {
+		return Token{}, &chat.Error{Kind: chat.KindNotFound, Field: "app", Rule: "no app has this key"}
+	}
+	// Issuing overwrites name and avatar: a token made by hand must not wipe
+	// what the app's backend has set.
+	known, err := s.directory.User(ctx, app, user)
+	if err != nil && !errors.Is(err, &chat.Error{Kind: chat.KindNoUser}) {
+		return Token{}, err
+	}
+	var avatar string
+	if known != nil {
+		avatar = known.AvatarURL
+		if name == "" {
+			name = known.Name
+		}
+	}
+	if name == "" {
+		name = user
+	}
+	token, err := s.directory.IssueToken(ctx, app, user, name, avatar)
+	if err != nil {
+		return Token{}, err
+	}
+	return Token{App: key, User: user, Token: token}, nil
+}
+
+func describe(a *chat.App) App {
+	return App{
+		Key: a.Key, Secret: a.Secret, CreatedAt: a.CreatedAt.UTC(),
+		Settings: a.Settings.All(), Changed: a.Settings.Changed(),
+	}
+}
