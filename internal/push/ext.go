@@ -2,8 +2,228 @@
 // is the reading of pushExt, which is checked when a message is sent.
 package push
 
-// An Ext is what pushExt asks for.
-type Ext struct{}
+import (
+	"net/url"
+	"slices"
+	"strings"
+	"unicode/utf8"
 
-// ParseExt reads pushExt.
-func ParseExt(field, s string) (*Ext, error) { return &Ext{}, nil }
+	"github.com/parleychat/parley/internal/chat"
+	"github.com/parleychat/parley/internal/fields"
+)
+
+// Limits of pushExt. The page "Send a direct message" gives only that of the
+// title; providers refuse payloads far below the others.
+const (
+	MaxTitle    = 50       // characters
+	MaxImageURL = 2000     // bytes
+	MaxExt      = 32 << 10 // bytes of the whole pushExt
+)
+
+// An Ext is what pushExt asks for. An empty text is a setting that was not
+// given.
+type Ext struct {
+	Title      string
+	TemplateID string // of the app's own localised templates, not a provider's
+	ForceShow  bool   // show the content whatever the recipient's privacy setting says
+
+	APNs  APNs
+	FCM   FCM
+	HW    HW
+	HONOR HONOR
+	OHOS  OHOS
+	MI    MI
+	OPPO  OPPO
+	VIVO  VIVO
+	MEIZU MEIZU
+}
+
+// APNs are the settings for Apple's devices.
+type APNs struct {
+	ThreadID          string
+	CollapseID        string
+	RichMediaURI      string
+	InterruptionLevel string // passive, active, time-sensitive or critical
+}
+
+// FCM are the settings for Google's service.
+type FCM struct {
+	ChannelID   string
+	CollapseKey string
+	ImageURL    string
+}
+
+// HW are the settings for Huawei's Android devices.
+type HW struct {
+	ChannelID  string
+	Importance string // NORMAL or LOW
+	Image      string
+	Category   string
+}
+
+// HONOR are the settings for Honor's devices.
+type HONOR struct {
+	Importance string // NORMAL or LOW
+	Image      string
+}
+
+// OHOS are the settings for HarmonyOS.
+type OHOS struct {
+	Category string
+	Image    string
+}
+
+// MI are the settings for Xiaomi's devices.
+type MI struct {
+	ChannelID    string
+	LargeIconURI string
+}
+
+// OPPO are the settings for OPPO's devices.
+type OPPO struct {
+	ChannelID   string
+	Category    string
+	NotifyLevel int // 1, 2 or 16; 0 when not given
+}
+
+// VIVO are the settings for vivo's devices.
+type VIVO struct {
+	Classification    int // 0 operational, 1 system
+	HasClassification bool
+	Category          string
+}
+
+// MEIZU are the settings for Meizu's devices.
+type MEIZU struct {
+	NoticeMsgType int // 1 private, 2 public; 0 when not given
+}
+
+// ParseExt reads and checks pushExt. Errors name the path below field. Providers
+// and settings that are not known are ignored, so that callers can be ahead of
+// this server.
+func ParseExt(field, s string) (*Ext, error) {
+	if len(s) > MaxExt {
+		return nil, chat.TooLong(field, MaxExt, len(s), "bytes")
+	}
+	e := new(Ext)
+	if err := extTable.DecodeString(s, e); err != nil {
+		return nil, fields.Within(field, err)
+	}
+	return e, nil
+}
+
+// The names are those of the page "Send a direct message", pushExt parameters.
+var extTable = fields.NewTable(
+	text("title", MaxTitle, func(e *Ext) *string { return &e.Title }),
+	fields.Text("templateId", func(e *Ext) *string { return &e.TemplateID }),
+	fields.Switch("forceShowPushContent", func(e *Ext) *bool { return &e.ForceShow }),
+	fields.Objects("pushConfigs", providerTable),
+)
+
+// Each item of pushConfigs is meant to hold one provider. One with several is
+// read just so, and a provider that comes again overrides what it said before.
+var providerTable = fields.NewTable(
+	fields.Object("APNs", fields.NewTable(
+		fields.Text("thread-id", func(p *APNs) *string { return &p.ThreadID }),
+		fields.Text("apns-collapse-id", func(p *APNs) *string { return &p.CollapseID }),
+		link("richMediaUri", func(p *APNs) *string { return &p.RichMediaURI }),
+		word("interruption-level", func(p *APNs) *string { return &p.InterruptionLevel }, "passive", "active", "time-sensitive", "critical"),
+	), func(e *Ext) *APNs { return &e.APNs }),
+	fields.Object("FCM", fields.NewTable(
+		fields.Text("channelId", func(p *FCM) *string { return &p.ChannelID }),
+		fields.Text("collapse_key", func(p *FCM) *string { return &p.CollapseKey }),
+		link("imageUrl", func(p *FCM) *string { return &p.ImageURL }),
+	), func(e *Ext) *FCM { return &e.FCM }),
+	fields.Object("HW", fields.NewTable(
+		fields.Text("channelId", func(p *HW) *string { return &p.ChannelID }),
+		word("importance", func(p *HW) *string { return &p.Importance }, "NORMAL", "LOW"),
+		link("image", func(p *HW) *string { return &p.Image }),
+		fields.Text("category", func(p *HW) *string { return &p.Category }),
+	), func(e *Ext) *HW { return &e.HW }),
+	fields.Object("HONOR", fields.NewTable(
+		word("importance", func(p *HONOR) *string { return &p.Importance }, "NORMAL", "LOW"),
+		link("image", func(p *HONOR) *string { return &p.Image }),
+	), func(e *Ext) *HONOR { return &e.HONOR }),
+	fields.Object("OHOS", fields.NewTable(
+		fields.Text("category", func(p *OHOS) *string { return &p.Category }),
+		link("image", func(p *OHOS) *string { return &p.Image }),
+	), func(e *Ext) *OHOS { return &e.OHOS }),
+	fields.Object("MI", fields.NewTable(
+		fields.Text("channelId", func(p *MI) *string { return &p.ChannelID }),
+		link("large_icon_uri", func(p *MI) *string { return &p.LargeIconURI }),
+	), func(e *Ext) *MI { return &e.MI }),
+	fields.Object("OPPO", fields.NewTable(
+		fields.Text("channelId", func(p *OPPO) *string { return &p.ChannelID }),
+		fields.Text("category", func(p *OPPO) *string { return &p.Category }),
+		number("notify_level", func(p *OPPO) *int { return &p.NotifyLevel }, 1, 2, 16),
+	), func(e *Ext) *OPPO { return &e.OPPO }),
+	fields.Object("VIVO", fields.NewTable(
+		fields.Field[VIVO]{Name: "classification", Read: func(r *fields.Reader, p *VIVO) (err error) {
+			// Declared a number; the page's own sample sends a string.
+			p.Classification, err = r.IntOf(0, 1)
+			p.HasClassification = err == nil
+			return err
+		}},
+		fields.Text("category", func(p *VIVO) *string { return &p.Category }),
+	), func(e *Ext) *VIVO { return &e.VIVO }),
+	fields.Object("MEIZU", fields.NewTable(
+		number("noticeMsgType", func(p *MEIZU) *int { return &p.NoticeMsgType }, 1, 2),
+	), func(e *Ext) *MEIZU { return &e.MEIZU }),
+)
+
+// text is a field with at most limit characters.
+func text[T any](name string, limit int, at func(*T) *string) fields.Field[T] {
+	return fields.Field[T]{Name: name, Read: func(r *fields.Reader, v *T) error {
+		s, err := r.Text()
+		if err != nil {
+			return err
+		}
+		if n := utf8.RuneCountInString(s); n > limit {
+			return chat.TooLong("", limit, n, "characters")
+		}
+		*at(v) = s
+		return nil
+	}}
+}
+
+// word is a field that holds one of a few words. An empty one is not given.
+func word[T any](name string, at func(*T) *string, words ...string) fields.Field[T] {
+	return fields.Field[T]{Name: name, Read: func(r *fields.Reader, v *T) error {
+		s, err := r.Text()
+		if err != nil {
+			return err
+		}
+		if s != "" && !slices.Contains(words, s) {
+			return chat.Invalid("", "one of "+strings.Join(words, ", ")+", got "+fields.Quote(s))
+		}
+		*at(v) = s
+		return nil
+	}}
+}
+
+// number is a field that holds one of a few numbers.
+func number[T any](name string, at func(*T) *int, values ...int64) fields.Field[T] {
+	return fields.Field[T]{Name: name, Read: func(r *fields.Reader, v *T) (err error) {
+		*at(v), err = r.IntOf(values...)
+		return err
+	}}
+}
+
+// link is a field that holds a URL to an image. Only https is taken: most
+// providers refuse anything else.
+func link[T any](name string, at func(*T) *string) fields.Field[T] {
+	return fields.Field[T]{Name: name, Read: func(r *fields.Reader, v *T) error {
+		s, err := r.Text()
+		if err != nil {
+			return err
+		}
+		if len(s) > MaxImageURL {
+			return chat.TooLong("", MaxImageURL, len(s), "bytes")
+		}
+		if u, err := url.Parse(s); s != "" && (err != nil || u.Scheme != "https" || u.Host == "") {
+			return chat.Invalid("", "must be an https URL")
+		}
+		*at(v) = s
+		return nil
+	}}
+}

@@ -1,0 +1,36 @@
+package serverapi
+
+import "github.com/parleychat/parley/internal/chat"
+
+// An operation is one call of the API.
+type operation struct {
+	name string // in metrics, logs and the OpenAPI document
+	path string
+
+	// limit is the rate limit of calls. Sends have none here: their budgets
+	// count recipients and are the courier's.
+	limit func(*chat.Settings) chat.Rate
+
+	// idempotent operations take an Idempotency-Key.
+	idempotent bool
+
+	// serve decodes the call's body, does what it asks for, and leaves the
+	// answer in out.
+	serve func(*call) error
+}
+
+// operations is every operation there is. Names are those of the platform's
+// published API description.
+var operations = []operation{
+	{name: "issueAccessToken", path: "/v4/auth/access-token/issue", limit: tokenLimit, serve: issueAccessToken},
+	{name: "expireAccessToken", path: "/v4/auth/access-token/expire", limit: defaultLimit, serve: expireAccessToken},
+	{name: "getUser", path: "/v4/user/get", limit: defaultLimit, serve: getUser},
+	{name: "getUserConnectionStatus", path: "/v4/user/connection-status/get", limit: defaultLimit, serve: getUserConnectionStatus},
+
+	{name: "sendDirectChannelMessage", path: "/v4/direct-channel/message/send", idempotent: true, serve: sendDirect},
+	{name: "sendSystemChannelMessage", path: "/v4/system-channel/message/send", idempotent: true, serve: sendSystem},
+	{name: "sendOpenChannelMessage", path: "/v4/open-channel/message/send", idempotent: true, serve: sendOpen},
+}
+
+func tokenLimit(s *chat.Settings) chat.Rate   { return s.LimitToken }
+func defaultLimit(s *chat.Settings) chat.Rate { return s.LimitDefault }
