@@ -1,0 +1,123 @@
+package pebble
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"slices"
+	"sync"
+	"time"
+
+	pdb "github.com/cockroachdb/pebble/v2"
+	"github.com/parleychat/parley/internal/chat"
+)
+
+// A userRow is how a user is stored; the id is in the key.
+type userRow struct {
+	Name       string `json:"name,omitempty"`
+	AvatarURL  string `json:"avatar,omitempty"`
+	CreatedAt  int64  `json:"createdAt,omitempty"` // Unix ms
+	TokensFrom int64  `json:"tokensFrom,omitempty"`
+}
+
+// stripes are locks shared by all users, so that there is one per user without
+// keeping one per user.
+type stripes struct {
+	seed  maphash.Seed
+	locks [256]sync.Mutex
+}
+
+// lock locks the stripes of all ids, in one order so that two callers cannot
+// wait for each other, and returns what unlocks them.
+func (s *stripes) lock(app chat.AppID, ids ...string) (unlock func()) {
+	at := make([]int, len(ids))
+	for i, id := range ids {
+		at[i] = int(maphash.Comparable(s.seed, headID{app, id}) % uint64(len(s.locks)))
+	}
+	slices.Sort(at)
+	at = slices.Compact(at)
+	for _, i := range at {
+		s.locks[i].Lock()
+	}
+	return func() {
+		for _, i := range at {
+			s.locks[i].Unlock()
+		}
+	}
+}
+
+// User implements store.Users.
+func (s *Store) User(ctx context.Context, app chat.AppID, id string) (*chat.User, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	u, found, err := s.readUser(app, id)
+	if err != nil {
+		return nil, err
+	}
+	if !found {
+		return nil, chat.Fail(chat.KindNoUser, "no such user")
+	}
+	return u, nil
+}
+
+func (s *Store) readUser(app chat.AppID, id string) (u *chat.User, found bool, err error) {
+	u = &chat.User{ID: id}
+	value, closer, err := s.db.Get(appendUserKey(nil, spaceUser, app, id))
+	if errors.Is(err, pdb.ErrNotFound) {
+		return u, false, nil
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("read user: %w", err)
+	}
+	defer closer.Close()
+	var row userRow
+	if err := json.Unmarshal(value, &row); err != nil {
+		return nil, false, fmt.Errorf("user: %w", err)
+	}
+	u.Name, u.AvatarURL, u.TokensFrom = row.Name, row.AvatarURL, row.TokensFrom
+	if row.CreatedAt != 0 {
+		u.CreatedAt = time.UnixMilli(row.CreatedAt)
+	}
+	return u, true, nil
+}
+
+// UpdateUsers implements store.Users.
+func (s *Store) UpdateUsers(ctx context.Context, app chat.AppID, ids []string, change func(*chat.User)) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := s.Health(); err != nil {
+		return err
+	}
+	for _, id := range ids {
+		if id == "" || len(id) > maxIDLength {
+			return chat.Invalidf("userId", "1 to %d bytes, got %d", maxIDLength, len(id))
+		}
+	}
+	// Two updates of one id in one call would both start from what is stored.
+	ids = slices.Compact(slices.Sorted(slices.Values(ids)))
+	defer s.userLocks.lock(app, ids...)()
+	b := s.db.NewBatch()
+	for _, id := range ids {
+		u, _, err := s.readUser(app, id)
+		if err != nil {
+			return err
+		}
+		change(u)
+		row := userRow{Name: u.Name, AvatarURL: u.AvatarURL, TokensFrom: u.TokensFrom}
+		if !u.CreatedAt.IsZero() {
+			row.CreatedAt = u.CreatedAt.UnixMilli()
+		}
+		value, err := json.Marshal(row)
+		if err != nil {
+			return fmt.Errorf("user: %w", err)
+		}
+		if err := b.Set(appendUserKey(nil, spaceUser, app, id), value, nil); err != nil {
+			return fmt.Errorf("user: %w", err)
+		}
+	}
+	return s.apply(b, pdb.Sync)
+}
