@@ -183,7 +183,7 @@ func (c *Conn) ReadMessage() (Opcode, []byte, error) {
 		if c.err != nil {
 			return 0, nil, c.err
 		}
-		c.err = c.read()
+		c.err = c.read((*queueHandler)(c))
 	}
 	m := c.queue[0]
 	c.queue[0] = message{}
@@ -193,8 +193,20 @@ func (c *Conn) ReadMessage() (Opcode, []byte, error) {
 	return m.op, m.payload, nil
 }
 
+// Serve reads until the connection ends and gives each text and binary message
+// to h, without a copy; otherwise it is like ReadMessage, in whose place it is
+// called. An error of h ends it, too.
+func (c *Conn) Serve(h Handler) error {
+	c.readMu.Lock()
+	defer c.readMu.Unlock()
+	for c.err == nil {
+		c.err = c.read(h)
+	}
+	return c.err
+}
+
 // read takes what one read brings.
-func (c *Conn) read() error {
+func (c *Conn) read(h Handler) error {
 	b := c.unread
 	c.unread = nil
 	if b == nil {
@@ -208,31 +220,41 @@ func (c *Conn) read() error {
 		}
 		b = c.buf[:n]
 	}
-	err := c.parser.Feed(b, (*connHandler)(c))
+	err := c.parser.Feed(b, connHandler{c, h})
 	if e, ok := errors.AsType[*Error](err); ok {
 		_ = c.write(func(dst []byte) []byte { return AppendMaskedClose(dst, e.Code, e.Reason) })
 	}
 	return err
 }
 
-type connHandler Conn
+// queueHandler keeps messages for ReadMessage.
+type queueHandler Conn
 
-func (h *connHandler) Message(op Opcode, payload []byte) error {
-	c := (*Conn)(h)
+func (q *queueHandler) Message(op Opcode, payload []byte) error {
+	q.queue = append(q.queue, message{op, slices.Clone(payload)})
+	return nil
+}
+
+// connHandler does what every client has to, and hands messages on.
+type connHandler struct {
+	c    *Conn
+	next Handler
+}
+
+func (h connHandler) Message(op Opcode, payload []byte) error {
 	switch op {
 	case Ping:
-		return c.write(func(dst []byte) []byte { return AppendMasked(dst, Pong, payload) })
+		return h.c.write(func(dst []byte) []byte { return AppendMasked(dst, Pong, payload) })
 	case Pong:
 		return nil
 	case Close:
 		code, reason := ParseClose(payload)
 		// Section 5.5.1: the answer repeats the status. That the server may be
 		// gone already changes nothing for the reader.
-		_ = c.write(func(dst []byte) []byte { return AppendMasked(dst, Close, payload[:min(2, len(payload))]) })
+		_ = h.c.write(func(dst []byte) []byte { return AppendMasked(dst, Close, payload[:min(2, len(payload))]) })
 		return &CloseError{code, reason}
 	}
-	c.queue = append(c.queue, message{op, slices.Clone(payload)})
-	return nil
+	return h.next.Message(op, payload)
 }
 
 // WriteText sends one text message.

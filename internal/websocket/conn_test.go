@@ -133,6 +133,47 @@ func TestDialAndTalk(t *testing.T) {
 	}
 }
 
+func TestServe(t *testing.T) {
+	t.Parallel()
+	s := server(t, UpgradeOptions{}, serveEcho)
+	s.Start()
+	c, err := Dial(t.Context(), "ws"+strings.TrimPrefix(s.URL, "http"), DialOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Abort()
+	for _, text := range []string{"a", "b", "stop"} {
+		if err := c.WriteText([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h := &stopper{}
+	for range 2 { // it stays ended
+		if err := c.Serve(h); err != errStop || strings.Join(h.messages, " ") != "1:a 1:b 1:stop" {
+			t.Errorf("got %q, %v", h.messages, err)
+		}
+	}
+	if _, _, err := c.ReadMessage(); err != errStop {
+		t.Errorf("read after the end: %v", err)
+	}
+	if err := c.Close(CodeNormal, ""); err != nil {
+		t.Error(err)
+	}
+}
+
+var errStop = errors.New("stop")
+
+type stopper struct{ seen }
+
+func (s *stopper) Message(op Opcode, payload []byte) error {
+	stop := string(payload) == "stop"
+	_ = s.seen.Message(op, payload)
+	if stop {
+		return errStop
+	}
+	return nil
+}
+
 func TestServerCloses(t *testing.T) {
 	t.Parallel()
 	answer := make(chan string, 1)
