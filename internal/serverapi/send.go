@@ -13,7 +13,6 @@ type sendRequest struct {
 
 	badge    int64
 	hasBadge bool
-	priority int64
 	pairs    int // of metadata, also those that were not kept
 }
 

@@ -87,8 +87,11 @@ type budgetKey struct {
 	operation string
 }
 
-// New makes the handler. It answers every path; [Owns] says which are of the
-// API.
+// New makes the handler. It answers every path, those that are none of the API
+// with an error in the API's form.
+//
+// Base URLs that end in a slash make paths such as //v4/user/get. The handler
+// takes them, but http.ServeMux in front of it would answer with a redirect.
 func New(o Options) http.Handler {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -109,14 +112,6 @@ func New(o Options) http.Handler {
 		a.operations[operations[i].path] = &operations[i]
 	}
 	return a
-}
-
-// Owns reports whether a request's path is for this API. Base URLs that end in
-// a slash make paths such as //v4/user/get, which http.ServeMux would answer
-// with a redirect: whoever has a mux asks Owns before it.
-func Owns(path string) bool {
-	path = trimSlashes(path)
-	return path == "/v4" || strings.HasPrefix(path, "/v4/")
 }
 
 // trimSlashes leaves one of the slashes in front.
