@@ -97,15 +97,15 @@ func (s *Store) Expire(ctx context.Context) error {
 			return err
 		}
 	}
-	s.bodies.forget(func(ref chat.UID) bool {
-		return ref.Millis() < oldestMissed && !s.keepsBody(ref)
-	})
 	if err := s.apply(b, pdb.NoSync); err != nil {
 		return err
 	}
 	if passed >= s.logDropped+logPiece {
 		s.logDropped = passed
 	}
+	s.bodies.forget(func(ref chat.UID) bool {
+		return ref.Millis() < oldestMissed && !s.keepsBody(ref)
+	})
 	return nil
 }
 

@@ -58,19 +58,20 @@ func claim(o Options) (*folder, error) {
 		}
 		f.dir = abs
 	}
-	fresh, err := f.inspect()
-	if err != nil {
+	if _, err := f.inspect(); err != nil {
 		return nil, err
 	}
 	if err := f.fs.MkdirAll(f.dir, 0o700); err != nil {
 		return nil, f.explain("make the data folder", err)
 	}
-	f.lock, err = f.fs.Lock(f.path(lockName))
+	lock, err := f.fs.Lock(f.path(lockName))
 	if err != nil {
 		return nil, f.explain("lock the data folder", err)
 	}
+	f.lock = lock
 	// Somebody else may have made the store while we had no lock yet.
-	if fresh, err = f.inspect(); err == nil && fresh {
+	fresh, err := f.inspect()
+	if err == nil && fresh {
 		err = f.stamp()
 	}
 	if err != nil {

@@ -52,7 +52,6 @@ type writer struct {
 	uids    *chat.UIDSource
 	floor   int64 // stored, or in the batch under way
 	seq     uint64
-	taken   []*job // reused
 	scratch []byte
 	targets []target
 	refs    []store.Ref
