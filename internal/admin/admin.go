@@ -6,7 +6,9 @@ package admin
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/parleychat/parley/internal/chat"
@@ -18,7 +20,7 @@ type API interface {
 	Node(ctx context.Context) (Node, error)
 	// Apps lists all apps, oldest first.
 	Apps(ctx context.Context) ([]App, error)
-	// CreateApp makes an app, with the key and secret given or new ones.
+	// CreateApp makes an app. A key or secret that is not given is made up.
 	CreateApp(ctx context.Context, key, secret string) (App, error)
 	// SetApp changes settings of an app by name, all or none.
 	SetApp(ctx context.Context, key string, values map[string]string) (App, error)
@@ -64,7 +66,6 @@ type Token struct {
 type Directory interface {
 	Apps() []*chat.App
 	App(key string) *chat.App
-	CreateApp(ctx context.Context) (*chat.App, error)
 	EnsureApp(ctx context.Context, key, secret string) (*chat.App, string, error)
 	SetApp(ctx context.Context, key string, values map[string]string) (*chat.App, error)
 	User(ctx context.Context, app *chat.App, id string) (*chat.User, error)
@@ -96,12 +97,11 @@ func (s *Service) Apps(context.Context) ([]App, error) {
 
 // CreateApp implements API.
 func (s *Service) CreateApp(ctx context.Context, key, secret string) (App, error) {
-	if key == "" && secret == "" {
-		a, err := s.directory.CreateApp(ctx)
-		if err != nil {
-			return App{}, err
-		}
-		return describe(a), nil
+	if key == "" {
+		key = newKey()
+	}
+	if secret == "" {
+		secret = newSecret()
 	}
 	if s.directory.App(key) != nil {
 		return App{}, &chat.Error{Kind: chat.KindConflict, Field: "app key", Rule: "an app has this key already"}
@@ -150,6 +150,11 @@ func (s *Service) IssueToken(ctx context.Context, key, user, name string) (Token
 	}
 	return Token{App: key, User: user, Token: token}, nil
 }
+
+// newKey and newSecret are random text of 65 and 130 bits: a key need only be
+// unlike others, a secret must not be guessed.
+func newKey() string    { return newSecret()[:13] }
+func newSecret() string { return strings.ToLower(rand.Text()) }
 
 func describe(a *chat.App) App {
 	return App{

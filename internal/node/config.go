@@ -34,7 +34,7 @@ type Config struct {
 	Metrics   bool   `default:"true" negatable:"" env:"PARLEY_METRICS" help:"Serve Prometheus metrics at /metrics."`
 
 	PingInterval    time.Duration `default:"25s" env:"PARLEY_PING_INTERVAL" placeholder:"DURATION" help:"How often clients are pinged."`
-	MinFree         Size          `default:"256MiB" env:"PARLEY_MIN_FREE" placeholder:"SIZE" help:"Refuse writes while the data folder's disk has less free space. 0 turns the check off."`
+	MinFree         Size          `default:"512MiB" env:"PARLEY_MIN_FREE" placeholder:"SIZE" help:"Refuse writes while the data folder's disk has less free space. 0 turns the check off."`
 	ShutdownTimeout time.Duration `default:"20s" env:"PARLEY_SHUTDOWN_TIMEOUT" placeholder:"DURATION" help:"How long a stop may take before what is under way is cut off."`
 	ShutdownSpread  time.Duration `default:"3s" env:"PARLEY_SHUTDOWN_SPREAD" placeholder:"DURATION" help:"Time over which clients are told to reconnect at a stop, so that they do not all come back at once."`
 }

@@ -1,0 +1,39 @@
+# make run     start a server here and print a call to paste
+# make test    everything that must pass before a change goes in (minutes)
+# make lint    formatting, vet, staticcheck, the project's own rules
+# make soak    many more rounds of killing the server under load
+# make bench   measure a server on this machine
+# make docs    write the pages of docs/ that are generated
+# make build   the binary, in bin/
+
+GO ?= go
+ROUNDS ?= 200
+
+.PHONY: run test lint soak bench docs build clean
+
+run: build
+	exec ./bin/parley serve --banner
+
+build:
+	$(GO) build -trimpath -o bin/parley ./cmd/parley
+
+test:
+	scripts/setup
+	$(GO) vet ./...
+	$(GO) test -race -timeout 9m ./...
+
+lint:
+	scripts/lint
+
+soak:
+	scripts/setup
+	$(GO) test -count=1 -timeout 60m -run '^TestKill' -v ./test/e2e -args -rounds=$(ROUNDS)
+
+bench: build
+	./bin/parley bench
+
+docs:
+	$(GO) run ./cmd/parley doc docs
+
+clean:
+	rm -rf bin
