@@ -182,13 +182,10 @@ func (d *Directory) User(ctx context.Context, app *chat.App, id string) (*chat.U
 		return nil, err
 	}
 	u, err := d.store.User(ctx, app.ID, id)
-	if err != nil {
-		return nil, err
-	}
-	if !u.Registered() {
+	if errors.Is(err, &chat.Error{Kind: chat.KindNoUser}) || err == nil && !u.Registered() {
 		return nil, errNoUser
 	}
-	return u, nil
+	return u, err
 }
 
 var errNoUser = &chat.Error{Kind: chat.KindNoUser, Field: "userId", Rule: "no such user"}

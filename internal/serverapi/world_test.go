@@ -1,0 +1,359 @@
+package serverapi
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha1"
+	"encoding/hex"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/getkin/kin-openapi/routers"
+	"github.com/getkin/kin-openapi/routers/gorillamux"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+
+	openapi "github.com/parleychat/parley/api"
+	"github.com/parleychat/parley/internal/chat"
+	"github.com/parleychat/parley/internal/courier"
+	"github.com/parleychat/parley/internal/directory"
+	"github.com/parleychat/parley/internal/room"
+	"github.com/parleychat/parley/internal/store"
+	"github.com/parleychat/parley/internal/store/pebble"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	direct = "/v4/direct-channel/message/send"
+	system = "/v4/system-channel/message/send"
+	open   = "/v4/open-channel/message/send"
+	issue  = "/v4/auth/access-token/issue"
+	expire = "/v4/auth/access-token/expire"
+	user   = "/v4/user/get"
+	status = "/v4/user/connection-status/get"
+)
+
+// A world is a server API over everything real below it, on a disk in memory.
+type world struct {
+	t       *testing.T
+	fs      vfs.FS
+	clock   *clock
+	handler http.Handler
+	dir     *directory.Directory
+	store   *pebble.Store
+	courier *gate
+	said    *presence
+	app     *chat.App
+	metrics *prometheus.Registry
+	log     *lockedBuffer
+	ready   atomic.Pointer[error]
+	close   func()
+	nonces  atomic.Int64
+}
+
+// A clock stands still unless told to move.
+type clock struct{ ms atomic.Int64 }
+
+func (c *clock) now() time.Time          { return time.UnixMilli(c.ms.Load()) }
+func (c *clock) advance(d time.Duration) { c.ms.Add(d.Milliseconds()) }
+
+// presence is a node's client connections, as far as this door sees them.
+type presence struct {
+	mu      sync.Mutex
+	online  map[string]bool
+	expired []string
+}
+
+func (p *presence) Online(app chat.AppID, user string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.online[strconv.Itoa(int(app))+"/"+user]
+}
+
+func (p *presence) Expire(app chat.AppID, users []string, before int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, u := range users {
+		p.expired = append(p.expired, strconv.Itoa(int(app))+"/"+u+"/"+strconv.FormatInt(before, 10))
+	}
+}
+
+func (p *presence) Wake(chat.AppID, string)                                     {}
+func (p *presence) Whisper(chat.AppID, string, *chat.Message, chat.UID, string) {}
+
+// A gate is a courier that remembers what was sent and can be made to wait or
+// fail before it sends.
+type gate struct {
+	Courier
+	mu     sync.Mutex
+	sent   []*courier.Send
+	before func(context.Context) error
+}
+
+func (g *gate) Send(ctx context.Context, app *chat.App, s *courier.Send) (*courier.Sent, error) {
+	g.mu.Lock()
+	g.sent = append(g.sent, s)
+	before := g.before
+	g.mu.Unlock()
+	if before != nil {
+		if err := before(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return g.Courier.Send(ctx, app, s)
+}
+
+func (g *gate) hold(before func(context.Context) error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.before = before
+}
+
+// last is the message sent last.
+func (g *gate) last() *chat.Message {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.sent[len(g.sent)-1].Message
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func newWorld(t *testing.T, settings ...string) *world {
+	t.Helper()
+	w := &world{t: t, fs: vfs.NewMem(), clock: new(clock), said: &presence{online: map[string]bool{}}}
+	w.clock.ms.Store(time.Date(2026, 11, 22, 4, 0, 0, 0, time.UTC).UnixMilli())
+	w.open()
+	w.app = w.newApp("uwd1c0sxdlx2", "s3cret-of-the-app")
+	for i := 0; i < len(settings); i += 2 {
+		w.set(settings[i], settings[i+1])
+	}
+	t.Cleanup(func() { w.close() })
+	return w
+}
+
+func (w *world) open() {
+	w.t.Helper()
+	w.metrics, w.log = prometheus.NewRegistry(), new(lockedBuffer)
+	logger := slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	var c *courier.Courier
+	s, err := pebble.Open(w.t.Context(), pebble.Options{
+		Dir: "data", FS: w.fs, Now: w.clock.now, Logger: slog.New(slog.DiscardHandler), MinFree: 1, Ballast: 1,
+		CacheBytes: 1 << 20, OnCommit: func(cm *store.Commit) { c.OnCommit(cm) },
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.store = s
+	if w.dir, err = directory.Open(w.t.Context(), s, w.clock.now); err != nil {
+		w.t.Fatal(err)
+	}
+	c = courier.New(courier.Options{
+		Store: s, Users: w.dir, Rooms: room.New(w.clock.now), Sessions: w.said, Now: w.clock.now, Logger: logger,
+	})
+	w.courier = &gate{Courier: c}
+	w.handler = New(Options{
+		Directory: w.dir, Courier: w.courier, Presence: w.said, Now: w.clock.now, Logger: logger, Metrics: w.metrics,
+		Ready: func() error {
+			if err := w.ready.Load(); err != nil {
+				return *err
+			}
+			return nil
+		},
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { c.Run(ctx) })
+	w.close = sync.OnceFunc(func() {
+		cancel()
+		running.Wait()
+		if err := s.Close(); err != nil {
+			w.t.Error(err)
+		}
+	})
+}
+
+// restart ends the process and starts it again on the same disk.
+func (w *world) restart() {
+	w.t.Helper()
+	w.close()
+	w.open()
+	w.app = w.dir.App(w.app.Key)
+}
+
+func (w *world) newApp(key, secret string) *chat.App {
+	w.t.Helper()
+	app, _, err := w.dir.EnsureApp(w.t.Context(), key, secret)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return app
+}
+
+func (w *world) set(name, value string) {
+	w.t.Helper()
+	app, err := w.dir.SetApp(w.t.Context(), w.app.Key, map[string]string{name: value})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.app = app
+}
+
+// signed is what a caller of the app puts into the headers.
+func (w *world) signed(app *chat.App) http.Header {
+	nonce := strconv.FormatInt(w.nonces.Add(1), 10)
+	ts := strconv.FormatInt(w.clock.ms.Load(), 10)
+	return http.Header{
+		"App-Key": {app.Key}, "Nonce": {nonce}, "Timestamp": {ts}, "Signature": {sha1Hex(app.Secret + nonce + ts)},
+		"Content-Type": {"application/json"},
+	}
+}
+
+func sha1Hex(s string) string {
+	sum := sha1.Sum([]byte(s))
+	return hex.EncodeToString(sum[:])
+}
+
+// A reply is an answer.
+type reply struct {
+	Status int
+	Header http.Header
+	Body   string
+}
+
+func (r *reply) code() int {
+	var v struct {
+		Code *int `json:"code"`
+	}
+	if err := json.Unmarshal([]byte(r.Body), &v); err != nil || v.Code == nil {
+		return -1
+	}
+	return *v.Code
+}
+
+func (r *reply) message() string {
+	var v struct {
+		Message string `json:"errorMessage"`
+	}
+	_ = json.Unmarshal([]byte(r.Body), &v)
+	return v.Message
+}
+
+// call makes a signed call. Edits change its headers before it goes out.
+func (w *world) call(path, body string, edits ...func(http.Header)) *reply {
+	w.t.Helper()
+	h := w.signed(w.app)
+	for _, edit := range edits {
+		edit(h)
+	}
+	return w.do(http.MethodPost, path, h, body)
+}
+
+func with(name, value string) func(http.Header) {
+	return func(h http.Header) { h.Set(name, value) }
+}
+
+func without(name string) func(http.Header) {
+	return func(h http.Header) { h.Del(name) }
+}
+
+// do makes a call and checks the answer against the published description.
+func (w *world) do(method, path string, h http.Header, body string) *reply {
+	w.t.Helper()
+	r := httptest.NewRequestWithContext(w.t.Context(), method, path, strings.NewReader(body))
+	r.Header = h
+	rec := httptest.NewRecorder()
+	w.handler.ServeHTTP(rec, r)
+	out := &reply{rec.Code, rec.Result().Header, rec.Body.String()}
+	bad := validate(method, path, h, body, out)
+	if bad != nil {
+		w.t.Errorf("%s %s: the OpenAPI document does not describe this: %v\nbody: %.300s\nanswer: %d %.300s", method, path, bad, body, out.Status, out.Body)
+	}
+	return out
+}
+
+// want fails unless the call was answered with this status, code and message.
+func (r *reply) want(t *testing.T, status, code int, message string) {
+	t.Helper()
+	if r.Status != status || r.code() != code || message != "" && r.message() != message {
+		t.Errorf("got %d %s\nwant %d, code %d, %q", r.Status, r.Body, status, code, message)
+	}
+}
+
+var document = sync.OnceValues(func() (routers.Router, error) {
+	doc, err := openapi3.NewLoader().LoadFromData(openapi.Document)
+	if err != nil {
+		return nil, err
+	}
+	if err := doc.Validate(context.Background()); err != nil {
+		return nil, err
+	}
+	return gorillamux.NewRouter(doc)
+})
+
+// validate checks an answer, and the request when it was answered with 200,
+// against the document. Paths the document does not have are not checked.
+func validate(method, path string, h http.Header, body string, out *reply) error {
+	router, err := document()
+	if err != nil {
+		return err
+	}
+	// The document has each operation once, as a POST.
+	r := httptest.NewRequest(http.MethodPost, "/"+strings.TrimLeft(path, "/"), strings.NewReader(body))
+	r.Header = h.Clone()
+	route, params, err := router.FindRoute(r)
+	if err != nil {
+		return nil
+	}
+	in := &openapi3filter.RequestValidationInput{
+		Request: r, PathParams: params, Route: route,
+		Options: &openapi3filter.Options{
+			AuthenticationFunc: func(_ context.Context, in *openapi3filter.AuthenticationInput) error {
+				if r.Header.Get(in.SecurityScheme.Name) == "" {
+					return errMissing
+				}
+				return nil
+			},
+			IncludeResponseStatus: true,
+		},
+	}
+	if out.Status == http.StatusOK {
+		if err := openapi3filter.ValidateRequest(context.Background(), in); err != nil {
+			return err
+		}
+	}
+	return openapi3filter.ValidateResponse(context.Background(), &openapi3filter.ResponseValidationInput{
+		RequestValidationInput: in, Status: out.Status, Header: out.Header,
+		Body: io.NopCloser(strings.NewReader(out.Body)), Options: in.Options,
+	})
+}
+
+var errMissing = os.ErrNotExist
