@@ -1,0 +1,55 @@
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// A client of the npm package misses 500 messages while its network is cut, and
+// gets each exactly once and in order when it comes back. A second one, which
+// knows nothing, starts from the oldest.
+func TestMissedMessages(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	s.node("missed.mjs")
+	s.node("missed.mjs", "oldest", "503")
+}
+
+// The three requests that the platform's pages print, byte for byte.
+func TestPublishedExamples(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	for name, want := range map[string]struct {
+		path    string
+		targets []string
+	}{
+		"direct": {"/v4/direct-channel/message/send", []string{"2193", "2192"}},
+		"system": {"/v4/system-channel/message/send", []string{"2191", "2192"}},
+		"open":   {"/v4/open-channel/message/send", []string{"2192", "2193"}},
+	} {
+		body, err := os.ReadFile(filepath.Join("testdata", "seeds", name+".json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Base URLs that end in a slash make paths with two.
+		for _, slashes := range []string{"", "/"} {
+			a := s.call(slashes+want.path, body)
+			if got := a.header.Get("Content-Type"); got != "application/json; charset=utf-8" {
+				t.Errorf("%s: Content-Type %q", name, got)
+			}
+			if len(a.Result.UIDs) != len(want.targets) {
+				t.Fatalf("%s: %s", name, a.body)
+			}
+			for i, u := range a.Result.UIDs {
+				if u.User+u.Channel != want.targets[i] || len(strings.Split(u.UID, "-")) != 4 {
+					t.Errorf("%s: target %d is %+v", name, i, u)
+				}
+			}
+			if (a.Result.UIDs[0].Channel != "") != (name == "open") {
+				t.Errorf("%s: the ids are under the wrong name: %s", name, a.body)
+			}
+		}
+	}
+}
