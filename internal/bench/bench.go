@@ -1,0 +1,260 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Options say what to measure.
+type Options struct {
+	Cases   []string      // names out of Cases; none, or "all", for all of them
+	Time    time.Duration // of load per case; 10 s
+	Dir     string        // where the servers' data folders are made and removed; the system's folder for temporary files when empty
+	Program string        // the server's binary; the running one when empty
+
+	scale scale
+	start func(ctx context.Context, data string, env []string) (*server, error)
+}
+
+// Cases are the names of all cases, in the order in which they run.
+var Cases = []string{"direct", "direct-1000", "open", "idle"}
+
+// A scale is how large the cases are. Tests use a smaller one.
+type scale struct {
+	callers      int           // direct: requests in flight
+	recipients   int           // direct: users per caller
+	groupCallers int           // direct-1000: requests in flight
+	group        int           // direct-1000: recipients per request
+	participants int           // open
+	connections  int           // idle
+	ping         time.Duration // idle: interval
+	verify       time.Duration // longest time for reading back,
+	read         time.Duration // and for one timeline
+	deliver      time.Duration // open: longest time for one message
+	settle       time.Duration // before something is measured at rest
+}
+
+var fullScale = scale{
+	callers: 256, recipients: 16,
+	groupCallers: 16, group: 1000,
+	participants: 10_000,
+	connections:  15_000, ping: 5 * time.Second,
+	verify: 45 * time.Second, read: 20 * time.Second, deliver: 20 * time.Second, settle: 3 * time.Second,
+}
+
+// A Report is the outcome of a run.
+type Report struct {
+	Machine Machine  `json:"machine"`
+	Results []Result `json:"results"`
+}
+
+// OK reports whether every promise was kept and every floor reached.
+func (r *Report) OK() bool { return r.Kept() && r.Fast() }
+
+// Kept reports whether everything that was accepted was found again.
+func (r *Report) Kept() bool {
+	return !slices.ContainsFunc(r.Results, func(x Result) bool { return len(x.Broken) > 0 })
+}
+
+// Fast reports whether every floor was reached.
+func (r *Report) Fast() bool {
+	return !slices.ContainsFunc(r.Results, func(x Result) bool {
+		return slices.ContainsFunc(x.Floors, func(f Floor) bool { return !f.Met })
+	})
+}
+
+// A Result is the outcome of one case.
+type Result struct {
+	Case     string   `json:"case"`
+	Load     string   `json:"load"`    // what was done
+	Seconds  float64  `json:"seconds"` // of the measured part
+	Rates    []Rate   `json:"rates"`
+	Latency  *Latency `json:"latency,omitempty"`
+	Server   Server   `json:"server"`
+	Floors   []Floor  `json:"floors"`
+	Verified string   `json:"verified"`         // what was checked, in words
+	Broken   []string `json:"broken,omitempty"` // what was not as promised; the first few
+	Notes    []string `json:"notes,omitempty"`
+}
+
+// A Rate is how much of something was done.
+type Rate struct {
+	Unit      string  `json:"unit"`
+	Count     int64   `json:"count"`
+	Seconds   float64 `json:"seconds"` // in which that was
+	PerSecond float64 `json:"perSecond"`
+}
+
+// Latency is in milliseconds.
+type Latency struct {
+	Of   string  `json:"of"`
+	P50  float64 `json:"p50"`
+	P99  float64 `json:"p99"`
+	P999 float64 `json:"p999"`
+}
+
+// Server is what the server's process used during the measured part.
+type Server struct {
+	CPUSeconds float64 `json:"cpuSeconds"`
+	RSSBefore  int64   `json:"rssBefore"` // bytes
+	RSSAfter   int64   `json:"rssAfter"`
+}
+
+// A Floor is what the project promises, and what was reached.
+type Floor struct {
+	What    string  `json:"what"`
+	Bound   float64 `json:"bound"`
+	Most    bool    `json:"most"` // Bound is the most allowed, not the least
+	Reached float64 `json:"reached"`
+	Met     bool    `json:"met"`
+}
+
+func atLeast(what string, bound, reached float64) Floor {
+	return Floor{What: what, Bound: bound, Reached: reached, Met: reached >= bound}
+}
+
+func atMost(what string, bound, reached float64) Floor {
+	return Floor{What: what, Bound: bound, Most: true, Reached: reached, Met: reached <= bound}
+}
+
+// Run measures and prints to out as it goes. The Report has what was done so
+// far also when Run fails, which it does when something could not be measured;
+// a missed floor or a broken promise is in the Report.
+func Run(ctx context.Context, o Options, out io.Writer) (*Report, error) {
+	cases, err := choose(o.Cases)
+	if err != nil {
+		return nil, err
+	}
+	if o.Time <= 0 {
+		o.Time = 10 * time.Second
+	}
+	if o.Dir == "" {
+		o.Dir = os.TempDir()
+	}
+	if o.Dir, err = filepath.Abs(o.Dir); err != nil {
+		return nil, err
+	}
+	if o.scale == (scale{}) {
+		o.scale = fullScale
+	}
+	if o.start == nil {
+		if o.Program == "" {
+			if o.Program, err = os.Executable(); err != nil {
+				return nil, err
+			}
+		}
+		o.start = func(ctx context.Context, data string, env []string) (*server, error) {
+			return startProcess(ctx, o.Program, data, env)
+		}
+	}
+
+	r := &Report{Machine: machine(o.Dir)}
+	r.Machine.print(out)
+	for _, name := range cases {
+		for _, measure := range measures[name] {
+			fmt.Fprintf(out, "\n%s: ", name)
+			res, err := measure(ctx, &o)
+			if err != nil && ctx.Err() != nil {
+				err = context.Cause(ctx) // and not what it led to
+			}
+			if err != nil {
+				fmt.Fprintln(out, "failed")
+				if res != nil && len(res.Rates) > 0 {
+					res.print(out) // what there is says where it failed
+				}
+				return r, fmt.Errorf("measure %s: %w", name, err)
+			}
+			r.Results = append(r.Results, *res)
+			res.print(out)
+		}
+	}
+	return r, nil
+}
+
+type measure func(context.Context, *Options) (*Result, error)
+
+var measures = map[string][]measure{
+	"direct":      {direct},
+	"direct-1000": {directMany, directLong},
+	"open":        {open},
+	"idle":        {idle},
+}
+
+func choose(names []string) ([]string, error) {
+	if len(names) == 0 || slices.Contains(names, "all") {
+		return Cases, nil
+	}
+	for _, n := range names {
+		if !slices.Contains(Cases, n) {
+			return nil, fmt.Errorf("no case %q: want all or some of %s", n, strings.Join(Cases, ", "))
+		}
+	}
+	return names, nil
+}
+
+// serve runs f against a fresh server with a data folder of its own and leaves
+// nothing of either.
+func (o *Options) serve(ctx context.Context, env []string, f func(*server) error) (err error) {
+	data, err := os.MkdirTemp(o.Dir, "parley-bench-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(data)) }()
+	return o.serveOn(ctx, data, env, f)
+}
+
+func (o *Options) serveOn(ctx context.Context, data string, env []string, f func(*server) error) (err error) {
+	srv, err := o.start(ctx, data, env)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, srv.stop()) }()
+	return f(srv)
+}
+
+func (m *Machine) print(out io.Writer) {
+	fmt.Fprintf(out, "machine: %d cores", m.Cores)
+	for _, s := range []string{m.CPU, fmt.Sprintf("%d MB", m.MemoryMB), m.System, m.Kernel, m.Go, "data on " + m.FileSystem + " in " + m.Folder} {
+		fmt.Fprintf(out, ", %s", s)
+	}
+	fmt.Fprintln(out, "\nserver: its own process on the same machine, every setting at its default but the limits, which are off")
+	if m.FileSystem == "tmpfs" {
+		fmt.Fprintln(out, "note: tmpfs is memory. Syncing costs nothing there; the figures say nothing about a disk.")
+	}
+}
+
+func (r *Result) print(out io.Writer) {
+	fmt.Fprintln(out, r.Load)
+	for _, x := range r.Rates {
+		fmt.Fprintf(out, "  %-28s %12d in %.1f s, %.0f per second\n", x.Unit, x.Count, x.Seconds, x.PerSecond)
+	}
+	if l := r.Latency; l != nil {
+		fmt.Fprintf(out, "  %-28s p50 %.1f ms, p99 %.1f ms, p99.9 %.1f ms\n", l.Of, l.P50, l.P99, l.P999)
+	}
+	fmt.Fprintf(out, "  %-28s %.2f s CPU (%.2f cores), memory %.1f MB before, %.1f MB after\n", "server",
+		r.Server.CPUSeconds, r.Server.CPUSeconds/max(r.Seconds, 0.001), float64(r.Server.RSSBefore)/1e6, float64(r.Server.RSSAfter)/1e6)
+	fmt.Fprintf(out, "  %-28s %s\n", "checked", r.Verified)
+	for _, f := range r.Floors {
+		bound, verdict := "at least", "reached"
+		if f.Most {
+			bound = "at most"
+		}
+		if !f.Met {
+			verdict = "MISSED"
+		}
+		fmt.Fprintf(out, "  %-28s %.4g, wanted %s %.4g: %s\n", f.What, f.Reached, bound, f.Bound, verdict)
+	}
+	for _, s := range r.Broken {
+		fmt.Fprintf(out, "  BROKEN: %s\n", s)
+	}
+	for _, s := range r.Notes {
+		fmt.Fprintf(out, "  note: %s\n", s)
+	}
+}

@@ -1,0 +1,260 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/parleychat/parley/internal/chat"
+)
+
+var smallScale = scale{
+	callers: 3, recipients: 2,
+	groupCallers: 2, group: 5,
+	participants: 4,
+	connections:  5, ping: 30 * time.Millisecond,
+	verify: 10 * time.Second, read: 5 * time.Second, deliver: 10 * time.Second, settle: 30 * time.Millisecond,
+}
+
+func small(t *testing.T, f *fake, cases ...string) Options {
+	return Options{Cases: cases, Time: 150 * time.Millisecond, Dir: t.TempDir(), scale: smallScale, start: f.start}
+}
+
+// The floors are not reached by a fake on a small scale, and need not be; what
+// is counted has to be there.
+func TestEachCase(t *testing.T) {
+	t.Parallel()
+	for _, name := range Cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := small(t, &fake{}, name)
+			var out bytes.Buffer
+			r, err := Run(t.Context(), o, &out)
+			if err != nil {
+				t.Fatalf("%v\n%s", err, out.String())
+			}
+			if !r.Kept() || len(r.Results) != len(measures[name]) {
+				t.Errorf("%s", out.String())
+			}
+			for _, res := range r.Results {
+				if res.Case != name || len(res.Rates) == 0 || res.Rates[0].Count == 0 || !strings.HasPrefix(res.Verified, "all ") {
+					t.Errorf("%+v", res)
+				}
+			}
+			if left, err := filepath.Glob(filepath.Join(o.Dir, "*")); err != nil || len(left) != 0 {
+				t.Errorf("left behind: %v, %v", left, err)
+			}
+			if !json.Valid(mustJSON(t, r)) {
+				t.Error("the report is not JSON")
+			}
+		})
+	}
+}
+
+func mustJSON(t *testing.T, v any) []byte {
+	t.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// Each fault has to be found, or the checks are worth nothing.
+func TestFaultsAreFound(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ name, fault, want string }{
+		{"direct", "lost", "offset 2 is message"},
+		{"direct", "gap", "offset 3 follows 1"},
+		{"direct", "double", "offset 3 is message"},
+		{"direct", "wrong message", "offset 2 is message"},
+		{"direct", "no connect", "the server answered"},
+		{"direct-1000", "wrong message", "offset 2 is message"},
+		{"open", "open lost", "did not reach 1 of 4"},
+		{"open", "open double", "got message 2, want 3"},
+		{"open", "hang up", "lost its connection"},
+		{"idle", "no ping", "connections were not pinged"},
+	} {
+		t.Run(c.fault, func(t *testing.T) {
+			t.Parallel()
+			o := small(t, &fake{faults: []string{c.fault}}, c.name)
+			o.scale.deliver = 300 * time.Millisecond
+			r, err := Run(t.Context(), o, &bytes.Buffer{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Kept() || r.OK() {
+				t.Fatal("not found")
+			}
+			var all []string
+			for _, res := range r.Results {
+				all = append(all, res.Broken...)
+				if len(res.Broken) > maxComplaints+1 {
+					t.Errorf("%d complaints", len(res.Broken))
+				}
+			}
+			if s := strings.Join(all, "\n"); !strings.Contains(s, c.want) {
+				t.Errorf("got %s\nwant %s", s, c.want)
+			}
+		})
+	}
+}
+
+// What cannot be measured is an error.
+func TestRefusalsEndTheRun(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ name, fault, want string }{
+		{"direct", "refuse", "refused on purpose"},
+		{"direct-1000", "short answer", "the answer has 4 UIDs, want 5"},
+		{"open", "no connect", "unauthorized"},
+		{"idle", "no connect", "unauthorized"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			o := small(t, &fake{faults: []string{c.fault}}, c.name)
+			if _, err := Run(t.Context(), o, &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want %q", err, c.want)
+			}
+			if left, err := filepath.Glob(filepath.Join(o.Dir, "*")); err != nil || len(left) != 0 {
+				t.Errorf("left behind: %v, %v", left, err)
+			}
+		})
+	}
+}
+
+func TestCancelEndsSoon(t *testing.T) {
+	t.Parallel()
+	for _, name := range Cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			o := small(t, &fake{}, name)
+			o.Time = time.Hour
+			start := time.Now()
+			if _, err := Run(ctx, o, &bytes.Buffer{}); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("got %v", err)
+			}
+			if d := time.Since(start); d > 5*time.Second {
+				t.Errorf("took %s", d)
+			}
+			if left, err := filepath.Glob(filepath.Join(o.Dir, "*")); err != nil || len(left) != 0 {
+				t.Errorf("left behind: %v, %v", left, err)
+			}
+		})
+	}
+}
+
+func TestUnknownCase(t *testing.T) {
+	t.Parallel()
+	if _, err := Run(t.Context(), Options{Cases: []string{"idle", "nonsense"}}, &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), "direct-1000") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// The test binary plays the server; see TestMain.
+func TestServerProcess(t *testing.T) {
+	t.Parallel()
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := Options{Cases: []string{"direct"}, Time: 100 * time.Millisecond, Dir: t.TempDir(), Program: program, scale: smallScale}
+	var out bytes.Buffer
+	r, err := Run(t.Context(), o, &out)
+	if err != nil || !r.Kept() {
+		t.Fatalf("%v\n%s", err, out.String())
+	}
+	if s := r.Results[0].Server; s.RSSAfter == 0 && processUsage(os.Getpid()).rss > 0 {
+		t.Errorf("the process was not measured: %+v", s)
+	}
+	if left, err := filepath.Glob(filepath.Join(o.Dir, "*")); err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+func TestServerThatDoesNotStart(t *testing.T) {
+	t.Parallel()
+	for program, want := range map[string]string{"/bin/false": "ended while starting", "/nonexistent": "no such file"} {
+		if _, err := startProcess(t.Context(), program, t.TempDir(), nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v", program, err)
+		}
+	}
+}
+
+func TestHistogram(t *testing.T) {
+	t.Parallel()
+	var h histogram
+	if d := h.quantile(0.5); d != 0 {
+		t.Errorf("median of nothing is %s", d)
+	}
+	for i := range 1000 {
+		h.add(time.Duration(i+1) * time.Millisecond)
+	}
+	for q, want := range map[float64]time.Duration{0.5: 500 * time.Millisecond, 0.99: 990 * time.Millisecond, 0.999: 999 * time.Millisecond, 1: time.Second} {
+		if got := h.quantile(q); got < want || got > want*104/100 {
+			t.Errorf("quantile %g is %s, want %s", q, got, want)
+		}
+	}
+	for _, v := range []uint64{0, 1, 63, 64, 65, 127, 128, 1000, 1 << 40, 1<<63 - 1} {
+		b := bucketOf(v)
+		if top := bucketTop(b); top < v || top > v+v/32 || b > 0 && bucketTop(b-1) >= v {
+			t.Errorf("%d is in bucket %d, whose top is %d", v, b, top)
+		}
+	}
+	if b := bucketOf(1<<64 - 1); b != buckets-1 {
+		t.Errorf("the last bucket is %d", b)
+	}
+}
+
+func TestReadHead(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		head           string
+		status, length int
+		ok             bool
+	}{
+		{"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n", 200, 12, true},
+		{"HTTP/1.1 429 Too Many\r\nx: y\r\ncontent-length:0\r\n\r\n", 429, 0, true},
+		{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", 0, 0, false},
+		{"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", 0, 0, false},
+		{"HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\n", 0, 0, false},
+		{"HTTP/1.1 x", 0, 0, false},
+		{"\r\n\r\n", 0, 0, false},
+	} {
+		status, length, err := readHead([]byte(c.head))
+		if (err == nil) != c.ok || c.ok && (status != c.status || length != c.length) {
+			t.Errorf("%q: got %d %d %v", c.head, status, length, err)
+		}
+	}
+}
+
+func FuzzReadHead(f *testing.F) {
+	f.Add([]byte("HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if _, n, err := readHead(b); err == nil && n < 0 {
+			t.Errorf("length %d", n)
+		}
+	})
+}
+
+func FuzzScan(f *testing.F) {
+	uid := chat.NewUID(1, chat.Direct, 1, 1)
+	f.Add([]byte(`{"messageUID":"` + uid.String() + `"},{"messageUID":"short"},{"messageUID":"`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		n := 0
+		for range uidsIn(b) {
+			n++
+		}
+		if want := bytes.Count(b, uidMember); n != want {
+			t.Errorf("%d members, want %d", n, want)
+		}
+		numberAfter(b, offsetMember)
+	})
+}
