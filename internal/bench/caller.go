@@ -35,9 +35,6 @@ func newCaller(ctx context.Context, srv *server, id int) (*caller, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to the server API: %w", err)
 	}
-	if deadline, ok := ctx.Deadline(); ok {
-		_ = conn.SetDeadline(deadline)
-	}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	return &caller{srv: srv, conn: conn, stop: stop, id: id}, nil
 }
