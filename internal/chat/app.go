@@ -118,8 +118,11 @@ var AppSettings = []Setting{
 		Name:    "types.custom",
 		Default: "",
 		Doc:     "How custom message types are treated, as name=flag,name=flag. Flags: none (kept for offline users), persisted (and in local history), counted (and unread), status (online devices only, never kept). Types not listed are counted.",
-		set: func(s *Settings, v string) (err error) {
-			s.CustomTypes, err = parseCustomTypes(v)
+		set: func(s *Settings, v string) error {
+			types, err := parseCustomTypes(v)
+			if err == nil {
+				s.CustomTypes = types
+			}
 			return err
 		},
 		get: func(s *Settings) string { return formatCustomTypes(s.CustomTypes) },
@@ -175,7 +178,13 @@ func (s *Settings) All() map[string]string {
 func rateSetting(name, def, doc string, field func(*Settings) *Rate) Setting {
 	return Setting{
 		Name: name, Default: def, Doc: doc + " N/s, N/m, N/h or N/d; 0 for none.",
-		set: func(s *Settings, v string) (err error) { *field(s), err = ParseRate(v); return err },
+		set: func(s *Settings, v string) error {
+			r, err := ParseRate(v)
+			if err == nil {
+				*field(s) = r
+			}
+			return err
+		},
 		get: func(s *Settings) string { return field(s).String() },
 	}
 }
