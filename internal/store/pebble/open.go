@@ -104,9 +104,10 @@ type Store struct {
 	writing sync.WaitGroup // the writer and the finisher
 	stopped chan struct{}  // closed when the writer has ended
 
-	// noSync takes the syncs out. Only the test that shows that tests would
-	// notice sets it.
-	noSync bool
+	// Set only by the tests that show that the crash test would notice: noSync
+	// takes the syncs out, beforeApply sees commits before they are written.
+	noSync      bool
+	beforeApply func(*commit)
 }
 
 var _ store.Store = (*Store)(nil)

@@ -232,6 +232,9 @@ func (s *Store) build(c *commit) error {
 		return nil
 	}
 	c.batch = b
+	if s.beforeApply != nil {
+		s.beforeApply(c)
+	}
 	return s.applyAhead(b)
 }
 

@@ -1,0 +1,177 @@
+package pebble
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/parleychat/parley/internal/store"
+)
+
+// index follows the log as a node does, until stop.
+func followIndex(b *testing.B, s *Store) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			at := s.marks[store.IndexConsumer].Load()
+			if s.WaitLog(ctx, at) != nil {
+				return
+			}
+			records, err := s.ReadLog(ctx, at, 256)
+			if err == nil {
+				err = s.IndexLog(ctx, records)
+			}
+			if ctx.Err() != nil {
+				return
+			}
+			if err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+	return func() { cancel(); wg.Wait() }
+}
+
+func benchUsers(n int) []string {
+	ids := make([]string, n)
+	for i := range ids {
+		ids[i] = fmt.Sprintf("user-%08d", i)
+	}
+	return ids
+}
+
+// BenchmarkAppend1000Recipients has 8 writers send to 1000 of 100,000 users at a
+// time, durably, with the index following when indexed.
+func BenchmarkAppend1000Recipients(b *testing.B) {
+	for _, indexed := range []bool{false, true} {
+		b.Run(fmt.Sprintf("indexed=%v", indexed), func(b *testing.B) {
+			benchAppend(b, 8, 1000, 200, indexed)
+		})
+	}
+}
+
+// BenchmarkAppend1 has 256 writers send to one user at a time.
+func BenchmarkAppend1(b *testing.B) {
+	for _, indexed := range []bool{false, true} {
+		b.Run(fmt.Sprintf("indexed=%v", indexed), func(b *testing.B) {
+			benchAppend(b, 256, 1, 200, indexed)
+		})
+	}
+}
+
+func benchAppend(b *testing.B, writers, recipients, content int, indexed bool) {
+	s := mustOpen(b, Options{Dir: b.TempDir()})
+	defer mustClose(b, s)
+	if indexed {
+		defer followIndex(b, s)()
+	}
+	ids := benchUsers(100_000)
+	text := `{"text":"` + strings.Repeat("x", content) + `"}`
+	var left sync.Mutex
+	n := b.N
+	var slowest time.Duration
+	b.ResetTimer()
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			at := w * 7919
+			for {
+				left.Lock()
+				n--
+				done := n < 0
+				left.Unlock()
+				if done {
+					return
+				}
+				at = (at + 104729) % (len(ids) - recipients)
+				a := direct("sender", ids[at:at+recipients]...)
+				a.Message.Content = text
+				start := time.Now()
+				if err := s.Append(context.Background(), a); err != nil {
+					b.Error(err)
+					return
+				}
+				took := time.Since(start)
+				left.Lock()
+				slowest = max(slowest, took)
+				left.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	b.StopTimer()
+	b.ReportMetric(float64(b.N*recipients)/b.Elapsed().Seconds(), "entries/s")
+	b.ReportMetric(float64(slowest.Milliseconds()), "slowest-ms")
+	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkDisk reports what a recipient of a 10 KB message to a thousand takes
+// on disk, with history and channel list.
+func BenchmarkDisk(b *testing.B) {
+	dir := b.TempDir()
+	s := mustOpen(b, Options{Dir: dir, Ballast: 1})
+	defer mustClose(b, s)
+	stop := followIndex(b, s)
+	ids := benchUsers(100_000)
+	recipients := 0
+	for i := range b.N {
+		at := i * 7919 % (len(ids) - 1000)
+		a := direct(fmt.Sprint("sender", i%100), ids[at:at+1000]...)
+		a.Message.Content = incompressible(10_000, i)
+		mustAppend(b, s, a)
+		recipients += 1000
+	}
+	b.StopTimer()
+	if _, err := s.Channels(context.Background(), 1, ids[0], 1); err != nil {
+		b.Fatal(err)
+	}
+	stop()
+	if err := s.checkpointHeads(); err != nil {
+		b.Fatal(err)
+	}
+	if err := s.db.Flush(); err != nil {
+		b.Fatal(err)
+	}
+	m := s.db.Metrics()
+	b.ReportMetric(float64(m.Total().TablesSize+int64(m.BlobFiles.LiveSize))/float64(recipients), "table-B/recipient")
+	b.ReportMetric(float64(treeSize(b, dir))/float64(recipients), "folder-B/recipient")
+	b.ReportMetric(0, "ns/op")
+}
+
+// incompressible is text that no compression makes smaller than three quarters.
+func incompressible(n, seed int) string {
+	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+	x := uint64(seed)*0x9e3779b97f4a7c15 + 1
+	text := make([]byte, n)
+	for i := range text {
+		x ^= x << 13
+		x ^= x >> 7
+		x ^= x << 17
+		text[i] = letters[x>>32&63]
+	}
+	return string(text)
+}
+
+func treeSize(b *testing.B, dir string) (size int64) {
+	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			size += info.Size()
+		}
+		return nil
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return size
+}
