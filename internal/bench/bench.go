@@ -37,7 +37,7 @@ type scale struct {
 	ping         time.Duration // idle: interval
 	verify       time.Duration // longest time for reading back,
 	read         time.Duration // and for one timeline
-	deliver      time.Duration // open: longest time for one message
+	deliver      time.Duration // longest time for a message to all, or a late ping
 	settle       time.Duration // before something is measured at rest
 }
 
@@ -199,17 +199,22 @@ func choose(names []string) ([]string, error) {
 	return names, nil
 }
 
-// serve runs f against a fresh server with a data folder of its own and leaves
-// nothing of either.
-func (o *Options) serve(ctx context.Context, env []string, f func(*server) error) (err error) {
+// folder makes a data folder for f and leaves nothing of it.
+func (o *Options) folder(f func(data string) error) (err error) {
 	data, err := os.MkdirTemp(o.Dir, "parley-bench-")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(data)) }()
-	return o.serveOn(ctx, data, env, f)
+	return f(data)
 }
 
+// serve runs f against a server on a data folder of its own.
+func (o *Options) serve(ctx context.Context, f func(*server) error) error {
+	return o.folder(func(data string) error { return o.serveOn(ctx, data, nil, f) })
+}
+
+// serveOn runs f against a server on the data folder.
 func (o *Options) serveOn(ctx context.Context, data string, env []string, f func(*server) error) (err error) {
 	srv, err := o.start(ctx, data, env)
 	if err != nil {
@@ -223,6 +228,9 @@ func (m *Machine) print(out io.Writer) {
 	fmt.Fprintf(out, "machine: %d cores", m.Cores)
 	for _, s := range []string{m.CPU, fmt.Sprintf("%d MB", m.MemoryMB), m.System, m.Kernel, m.Go, "data on " + m.FileSystem + " in " + m.Folder} {
 		fmt.Fprintf(out, ", %s", s)
+	}
+	if m.Load != "" {
+		fmt.Fprintf(out, "\nload average of the minute before: %s; whatever else runs takes from both server and generator", m.Load)
 	}
 	fmt.Fprintln(out, "\nserver: its own process on the same machine, every setting at its default but the limits, which are off")
 	if m.FileSystem == "tmpfs" {

@@ -73,6 +73,7 @@ type fake struct {
 	room   []*fakeConn
 	conns  []*fakeConn
 	opened int
+	data   string
 	wg     sync.WaitGroup
 }
 
@@ -81,7 +82,13 @@ func (f *fake) has(fault string) bool { return slices.Contains(f.faults, fault) 
 // start is for Options.start.
 func (f *fake) start(_ context.Context, data string, env []string) (*server, error) {
 	f.key, f.secret = "k", "s"
-	f.nonces, f.room, f.conns = nil, nil, nil // a new process, a new store
+	f.room, f.conns = nil, nil
+	clear(f.nonces)
+	if f.data != data { // otherwise a restart, which keeps what was stored
+		f.data = data
+		clear(f.lines)
+		clear(f.lost)
+	}
 	for _, v := range env {
 		if d, ok := strings.CutPrefix(v, "PARLEY_PING_INTERVAL="); ok {
 			f.pingEvery, _ = time.ParseDuration(d)

@@ -19,6 +19,7 @@ type Machine struct {
 	FileSystem string `json:"fileSystem,omitempty"` // of the data folder
 	Folder     string `json:"folder"`
 	OpenFiles  int    `json:"openFiles,omitempty"` // limit per process
+	Load       string `json:"load,omitempty"`      // average of the last minute before the run
 }
 
 func machine(dir string) Machine {

@@ -27,7 +27,7 @@ func open(ctx context.Context, o *Options) (*Result, error) {
 		Load:  fmt.Sprintf("one message after the other to %d participants of an open channel, 200-byte content", n),
 		Notes: notes,
 	}
-	return res, o.serve(ctx, nil, func(srv *server) error {
+	return res, o.serve(ctx, func(srv *server) error {
 		list, err := tokens(ctx, srv, n, func(i int) string { return "open-" + strconv.Itoa(i) })
 		if err != nil {
 			return err

@@ -52,12 +52,16 @@ func (o *Options) readBack(ctx context.Context, srv *server, lines []timeline, r
 		return nil
 	})
 	res.Broken = append(res.Broken, broken.list()...)
-	what := "all"
-	if int(users.Load()) < len(lines) {
-		what = fmt.Sprintf("of %d timelines with %d entries, drawn at random until %s were over,", len(lines), all, o.scale.verify)
+	read := fmt.Sprintf("%d timelines with %d entries", users.Load(), entries.Load())
+	switch {
+	case len(res.Broken) > 0:
+		res.Verified = "not every timeline was as it should be; these were: " + read
+	case int(users.Load()) == len(lines):
+		res.Verified = "all timelines read back, " + read
+	default:
+		res.Verified = fmt.Sprintf("of %d timelines with %d entries, in random order until %s were over, read back %s", len(lines), all, o.scale.verify, read)
 	}
-	res.Verified = fmt.Sprintf("%s %d timelines read back with %d entries: no gap, no double, the UIDs that were answered, in their order",
-		what, users.Load(), entries.Load())
+	res.Verified += ": no gap, no double, the UIDs that were answered, in their order"
 	return err
 }
 
