@@ -43,6 +43,7 @@ type writer struct {
 	queue   []*job
 	bytes   int
 	closing bool
+	limit   int           // of bytes
 	flying  []*commit     // taken and not finished, oldest first
 	wake    chan struct{} // has a value when the queue may have work
 
@@ -60,6 +61,7 @@ type writer struct {
 func newWriter(uids *chat.UIDSource, floor int64, seq uint64) *writer {
 	return &writer{
 		uids: uids, floor: floor, seq: seq,
+		limit:    maxQueuedBytes,
 		wake:     make(chan struct{}, 1),
 		pipeline: make(chan *commit, pipelineDepth),
 	}
@@ -72,7 +74,7 @@ func (w *writer) put(j *job) error {
 	if w.closing {
 		return chat.Fail(chat.KindUnavailable, "the store is closing")
 	}
-	if len(w.queue) >= maxQueued || w.bytes+j.size > maxQueuedBytes && len(w.queue) > 0 {
+	if len(w.queue) >= maxQueued || w.bytes+j.size > w.limit && len(w.queue) > 0 {
 		err := chat.Fail(chat.KindUnavailable, "too many writes are waiting")
 		err.RetryAfter = retryQueue
 		return err
@@ -374,15 +376,19 @@ func (s *Store) runFinisher() {
 func (s *Store) publish(c *commit) {
 	appends := make([]*store.Append, len(c.jobs))
 	entries := 0
-	for i, j := range c.jobs {
-		appends[i] = j.a
-		s.publishEntries(j)
-		entries += len(j.a.Placed.Entries)
+	// Bodies before the entries that refer to them: a session that is reading
+	// already may see an entry the moment it is there.
+	for _, j := range c.jobs {
 		if m := j.a.Message; !m.Ephemeral() {
 			s.bodies.put(j.a.Placed.First, m)
 		}
 	}
 	s.durable.Store(&c.last)
+	for i, j := range c.jobs {
+		appends[i] = j.a
+		s.publishEntries(j)
+		entries += len(j.a.Placed.Entries)
+	}
 	if c.seq > 0 {
 		s.log.head.raise(c.seq)
 	}
