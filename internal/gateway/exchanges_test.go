@@ -1,0 +1,256 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/parleychat/parley/internal/chat"
+)
+
+// TestExchanges runs testdata/exchanges.json, whose format is described in it,
+// against the gateway.
+func TestExchanges(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("testdata/exchanges.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct {
+		Exchanges []struct {
+			Name  string
+			Steps []step
+		}
+	}
+	if err := json.Unmarshal(text, &file); err != nil {
+		t.Fatal(err)
+	}
+	h := newHouse(t, func(o *Options) { o.PingInterval, o.PongTimeout = time.Second, 900*time.Millisecond })
+	for i, x := range file.Exchanges {
+		t.Run(x.Name, func(t *testing.T) {
+			t.Parallel()
+			// Users and channels of one's own stand for an empty server.
+			s := &script{t: t, h: h, suffix: fmt.Sprintf("~%d", i), peers: map[string]*peer{}, values: map[string]any{}}
+			for n, st := range x.Steps {
+				s.where = fmt.Sprintf("step %d", n+1)
+				s.run(&st)
+			}
+		})
+	}
+}
+
+type step struct {
+	Open, On string
+	In       []json.RawMessage
+	Raw      *string
+	Out      []map[string]any
+	Close    uint16
+	Drop     bool
+	Backend  *struct {
+		Send *struct{ Type, From, To, Content, MessageType string }
+		Void *struct{ User string }
+	}
+}
+
+type script struct {
+	t      *testing.T
+	h      *house
+	where  string
+	suffix string
+	peers  map[string]*peer
+	p      *peer
+	values map[string]any // what $names stand for
+}
+
+// The names in the file are made this exchange's own on the way in, and plain
+// again on the way out.
+func (s *script) own(name string) string { return name + s.suffix }
+
+func (s *script) run(st *step) {
+	h := s.h
+	switch {
+	case st.Open != "":
+		s.p = h.dial()
+		s.p.t = s.t
+		s.peers[st.Open] = s.p
+	case st.On != "":
+		s.p = s.peers[st.On]
+	case st.In != nil:
+		var lines []string
+		for _, raw := range st.In {
+			lines = append(lines, s.outgoing(raw))
+		}
+		s.p.send(lines...)
+	case st.Raw != nil:
+		s.p.send(strings.ReplaceAll(*st.Raw, "$big", strings.Repeat("x", chat.MaxContent+1)))
+	case st.Out != nil:
+		s.expect(st.Out)
+	case st.Close != 0:
+		if code := s.p.closed(); code != st.Close {
+			s.t.Fatalf("%s: closed with %d, want %d", s.where, code, st.Close)
+		}
+	case st.Drop:
+		s.p.ws.Abort()
+		// The loss must be known before what happens next.
+		s.h.settled(s.t)
+	case st.Backend.Send != nil:
+		b := st.Backend.Send
+		ct, _ := chat.ParseChannelType(b.Type)
+		m := &chat.Message{ChannelType: ct, From: s.own(b.From), Type: b.MessageType, Content: b.Content, Persist: true}
+		if m.Type == "" {
+			m.Type = "app:text"
+		}
+		h.post(m, s.own(b.To))
+	case st.Backend.Void != nil:
+		u := s.own(st.Backend.Void.User)
+		cut := time.Now().UnixMilli() + 1
+		time.Sleep(2 * time.Millisecond)
+		if err := h.dir.ExpireTokens(context.Background(), h.app, []string{u}, cut); err != nil {
+			s.t.Fatal(err)
+		}
+		h.Expire(h.app.ID, []string{u}, cut)
+	}
+}
+
+// settled waits a moment in which the server notices what was cut.
+func (h *house) settled(testing.TB) { time.Sleep(20 * time.Millisecond) }
+
+var nameFields = []string{"channel", "channelId", "userId", "fromUserId", "name"}
+
+// outgoing puts values in and makes names this exchange's own.
+func (s *script) outgoing(raw []byte) string {
+	var v any
+	if err := json.Unmarshal(raw, &v); err != nil {
+		s.t.Fatal(err)
+	}
+	var walk func(key string, v any) any
+	walk = func(key string, v any) any {
+		switch v := v.(type) {
+		case map[string]any:
+			for k, inner := range v {
+				v[k] = walk(k, inner)
+			}
+		case []any:
+			for i, inner := range v {
+				v[i] = walk("", inner)
+			}
+		case string:
+			if user, ok := strings.CutPrefix(v, "$token:"); ok {
+				// The same token again, so that one can be voided.
+				if s.values[v] == nil {
+					s.values[v] = s.h.token(s.own(user))
+				}
+				return s.values[v]
+			}
+			if v == "$big" {
+				return strings.Repeat("x", chat.MaxContent+1)
+			}
+			if strings.HasPrefix(v, "$") {
+				return s.values[v]
+			}
+			if slices.Contains(nameFields, key) && v != channelMe && v != "open:" && v != "js" && v != "" && v != "b ob" {
+				return s.own(v)
+			}
+		}
+		return v
+	}
+	b, err := json.Marshal(walk("", v))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return string(b)
+}
+
+func (s *script) expect(want []map[string]any) {
+	anyOrder := want[0]["$any order"] == true
+	wantsPing := len(want) == 1 && want[0]["push"] == "$absent"
+	for len(want) > 0 {
+		line, err := s.p.next(10 * time.Second)
+		if err != nil {
+			s.t.Fatalf("%s: %v while waiting for %v", s.where, err, want[0])
+		}
+		if line == "{}" {
+			if wantsPing {
+				return
+			}
+			s.p.send("{}")
+			continue
+		}
+		if wantsPing {
+			s.t.Fatalf("%s: want a ping, got %s", s.where, line)
+		}
+		var got map[string]any
+		if err := json.Unmarshal([]byte(strings.ReplaceAll(line, s.suffix, "")), &got); err != nil {
+			s.t.Fatalf("%s: %v in %s", s.where, err, line)
+		}
+		i := 0
+		if anyOrder && want[0]["id"] == nil != (got["id"] == nil) {
+			i = 1
+		}
+		delete(want[i], "$any order")
+		if problem := s.match("", want[i], got); problem != "" {
+			s.t.Fatalf("%s: %s\nwant %v\ngot  %.1000s", s.where, problem, want[i], line)
+		}
+		want = slices.Delete(want, i, i+1)
+	}
+}
+
+// match says how got differs from want; empty when it does not.
+func (s *script) match(path string, want, got any) string {
+	switch w := want.(type) {
+	case map[string]any:
+		g, ok := got.(map[string]any)
+		if !ok {
+			return fmt.Sprintf("%s: want an object, got %v", path, got)
+		}
+		for k, inner := range w {
+			v, there := g[k]
+			if inner == "$absent" {
+				if there {
+					return fmt.Sprintf("%s.%s is there: %v", path, k, v)
+				}
+				continue
+			}
+			if !there {
+				return fmt.Sprintf("%s.%s is missing", path, k)
+			}
+			if p := s.match(path+"."+k, inner, v); p != "" {
+				return p
+			}
+		}
+		return ""
+	case []any:
+		g, ok := got.([]any)
+		if !ok || len(g) != len(w) {
+			return fmt.Sprintf("%s: want %d items, got %v", path, len(w), got)
+		}
+		for i := range w {
+			if p := s.match(fmt.Sprintf("%s[%d]", path, i), w[i], g[i]); p != "" {
+				return p
+			}
+		}
+		return ""
+	case string:
+		if w == "$*" {
+			return ""
+		}
+		if strings.HasPrefix(w, "$") {
+			known, ok := s.values[w]
+			if !ok {
+				s.values[w] = got
+				return ""
+			}
+			want = known
+		}
+	}
+	if !reflect.DeepEqual(want, got) {
+		return fmt.Sprintf("%s: want %v, got %v", path, want, got)
+	}
+	return ""
+}
