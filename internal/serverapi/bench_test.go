@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,9 +21,14 @@ import (
 
 // memory is as much of a store as a send needs. It keeps nothing, so that what
 // is measured is the door and the courier.
-type memory struct{ uids *chat.UIDSource }
+type memory struct {
+	mu   sync.Mutex
+	uids *chat.UIDSource
+}
 
 func (m *memory) Append(_ context.Context, a *store.Append) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	a.Placed.First = m.uids.Block(time.Now(), a.Message.ChannelType, len(a.Targets))
 	if a.Done != nil {
 		a.Done(nil)
@@ -33,10 +39,12 @@ func (m *memory) Append(_ context.Context, a *store.Append) error {
 func (m *memory) Once(context.Context, [16]byte) (*store.Once, error)          { return nil, nil }
 func (m *memory) ListApps(context.Context) ([]*chat.App, error)                { return nil, nil }
 func (m *memory) PutApp(_ context.Context, app *chat.App) error                { app.ID = 1; return nil }
-func (m *memory) User(context.Context, chat.AppID, string) (*chat.User, error) { return nil, nil }
+func (m *memory) User(context.Context, chat.AppID, string) (*chat.User, error) { return nil, errNobody }
 func (m *memory) UpdateUsers(context.Context, chat.AppID, []string, func(*chat.User)) error {
 	return nil
 }
+
+var errNobody = chat.Fail(chat.KindNoUser, "no such user")
 
 // A sink is the least a ResponseWriter can be.
 type sink struct {
@@ -49,58 +57,104 @@ func (s *sink) Header() http.Header         { return s.header }
 func (s *sink) WriteHeader(status int)      { s.status = status }
 func (s *sink) Write(p []byte) (int, error) { s.bytes += len(p); return len(p), nil }
 
-func benchSend(b *testing.B, path, body string, edits ...string) {
-	m := &memory{chat.NewUIDSource(1, 0)}
-	d, err := directory.Open(b.Context(), m, time.Now)
+// newDoor is the API over a courier that keeps nothing.
+func newDoor(tb testing.TB) (http.Handler, *chat.App) {
+	tb.Helper()
+	m := &memory{uids: chat.NewUIDSource(1, 0)}
+	d, err := directory.Open(context.Background(), m, time.Now)
 	if err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
-	app, _, err := d.EnsureApp(b.Context(), "uwd1c0sxdlx2", "s3cret-of-the-app")
+	app, _, err := d.EnsureApp(context.Background(), "uwd1c0sxdlx2", "s3cret-of-the-app")
 	if err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
-	for _, name := range []string{"limits.direct", "limits.system", "limits.open"} {
-		if _, err := d.SetApp(b.Context(), app.Key, map[string]string{name: "0"}); err != nil {
-			b.Fatal(err)
+	for _, name := range []string{"limits.direct", "limits.system", "limits.open", "limits.default", "limits.token"} {
+		if app, err = d.SetApp(context.Background(), app.Key, map[string]string{name: "0"}); err != nil {
+			tb.Fatal(err)
 		}
 	}
 	logger := slog.New(slog.DiscardHandler)
 	c := courier.New(courier.Options{Store: m, Users: d, Rooms: room.New(time.Now), Now: time.Now, Logger: logger})
-	h := New(Options{Directory: d, Courier: c, Presence: &presence{}, Logger: logger})
+	return New(Options{Directory: d, Courier: c, Presence: &presence{}, Logger: logger}), app
+}
 
-	text := []byte(body)
-	reader := bytes.NewReader(text)
-	r := (&http.Request{
-		Method: http.MethodPost, URL: &url.URL{Path: path}, Header: http.Header{}, Body: io.NopCloser(reader), ContentLength: int64(len(text)),
-	}).WithContext(b.Context())
-	r.Header["App-Key"] = []string{app.Key}
-	r.Header["Content-Type"] = []string{"application/json"}
-	// Calls are signed ahead, many at a time: to stop the clock for each would
-	// cost more than the call.
-	var signed [4096][3]string
-	w := &sink{header: http.Header{}}
-	i := 0
+// A driver makes one call again and again, signed anew each time.
+type driver struct {
+	handler http.Handler
+	app     *chat.App
+	sink    sink
+	request *http.Request
+	body    []byte
+	reader  *bytes.Reader
+	signed  [4096][3]string
+	calls   int
+}
+
+func newDriver(tb testing.TB, path, body string) *driver {
+	d := &driver{sink: sink{header: http.Header{}}, body: []byte(body), reader: bytes.NewReader(nil)}
+	d.handler, d.app = newDoor(tb)
+	d.request = (&http.Request{
+		Method: http.MethodPost, URL: &url.URL{Path: path}, Body: io.NopCloser(d.reader), ContentLength: int64(len(body)),
+		Header: http.Header{"App-Key": {d.app.Key}, "Content-Type": {"application/json"}},
+	}).WithContext(context.Background())
+	return d
+}
+
+// sign signs the next calls ahead, so that it can be left out of what is
+// measured.
+func (d *driver) sign() {
+	stamp := strconv.FormatInt(time.Now().UnixMilli(), 10)
+	for k := range d.signed {
+		nonce := strconv.Itoa(d.calls + k)
+		d.signed[k] = [3]string{nonce, stamp, sha1Hex(d.app.Secret + nonce + stamp)}
+	}
+}
+
+var signingHeaders = [3]string{"Nonce", "Timestamp", "Signature"}
+
+func (d *driver) call() int {
+	signed := &d.signed[d.calls%len(d.signed)]
+	for k, name := range signingHeaders {
+		d.request.Header[name] = signed[k : k+1]
+	}
+	d.calls++
+	d.reader.Reset(d.body)
+	clear(d.sink.header)
+	d.handler.ServeHTTP(&d.sink, d.request)
+	return d.sink.status
+}
+
+func benchSend(b *testing.B, path, body string) {
+	d := newDriver(b, path, body)
 	b.ReportAllocs()
-	b.SetBytes(int64(len(text)))
+	b.SetBytes(int64(len(body)))
 	for b.Loop() {
-		if i%len(signed) == 0 {
+		if d.calls%len(d.signed) == 0 {
 			b.StopTimer()
-			stamp := strconv.FormatInt(time.Now().UnixMilli(), 10)
-			for k := range signed {
-				nonce := strconv.Itoa(i + k)
-				signed[k] = [3]string{nonce, stamp, sha1Hex(app.Secret + nonce + stamp)}
-			}
+			d.sign()
 			b.StartTimer()
 		}
-		for k, name := range []string{"Nonce", "Timestamp", "Signature"} {
-			r.Header[name] = signed[i%len(signed)][k : k+1]
+		if status := d.call(); status != 200 {
+			b.Fatal(status)
 		}
-		i++
-		reader.Reset(text)
-		clear(w.header)
-		if h.ServeHTTP(w, r); w.status != 200 {
-			b.Fatal(w.status)
+	}
+}
+
+// The budget of a send through this door and the courier: the message, its
+// texts and the header lines of the answer, nothing in between.
+func TestSendAllocates(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	d := newDriver(t, direct, sendBody(`"pushContent":"thisisapush","shouldPersist":1`))
+	d.sign()
+	if n := testing.AllocsPerRun(1000, func() {
+		if status := d.call(); status != 200 {
+			t.Fatal(status)
 		}
+	}); n > 20 {
+		t.Errorf("%v allocations in a send to one", n)
 	}
 }
 

@@ -1,0 +1,5 @@
+//go:build !race
+
+package serverapi
+
+const raceEnabled = false
