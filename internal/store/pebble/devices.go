@@ -61,7 +61,17 @@ func (s *Store) PutDevices(ctx context.Context, devices []store.UserDevice) erro
 			return err
 		}
 	}
-	return nil
+	if len(byUser) == 0 {
+		return nil
+	}
+	// Pebble keeps what is not synced in memory until a page of its log is full,
+	// which on a quiet server may be never. One sync for all of them bounds what
+	// a crash costs to what came since the last call.
+	b := s.db.NewBatch()
+	if err := b.LogData([]byte("devices"), nil); err != nil {
+		return fmt.Errorf("devices: %w", err)
+	}
+	return s.apply(b, pdb.Sync)
 }
 
 func (s *Store) putDevices(ctx context.Context, app chat.AppID, user string, put []store.Device) error {

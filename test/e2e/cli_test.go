@@ -1,0 +1,274 @@
+package e2e
+
+import (
+	"bufio"
+	"encoding/json"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Exit codes, as docs/cli.md lists them.
+const (
+	exitUsage   = 2
+	exitNoNode  = 3
+	exitRefused = 4
+)
+
+// The commands that an owner uses work on a running node, and on its folder
+// when it does not run.
+func TestOwnerCommands(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	check := func(when string) {
+		t.Helper()
+		out, _, code := s.parley("app", "list", "--secrets")
+		if code != 0 || !strings.Contains(out, appKey) || !strings.Contains(out, appSecret) {
+			t.Errorf("%s: app list: code %d, %s", when, code, out)
+		}
+		if out, _, _ := s.parley("app", "list"); strings.Contains(out, appSecret) {
+			t.Errorf("%s: app list shows a secret without being asked", when)
+		}
+		if out, _, code := s.parley("token", "ann"); code != 0 || strings.Count(out, ".") != 2 || strings.Count(out, "\n") != 1 {
+			t.Errorf("%s: token: code %d, %q", when, code, out)
+		}
+		if _, errOut, code := s.parley("app", "set", appKey, "limits.direct=lots"); code != exitUsage || !strings.Contains(errOut, "limits.direct: ") {
+			t.Errorf("%s: a bad setting: code %d, %s", when, code, errOut)
+		}
+		if _, errOut, code := s.parley("app", "set", "nobody", "limits.direct=0"); code == 0 || !strings.Contains(errOut, "app") {
+			t.Errorf("%s: an unknown app: code %d, %s", when, code, errOut)
+		}
+	}
+	check("running")
+	s.stop()
+	check("not running")
+	if _, errOut, code := s.parley("send", "direct", "--from", "a", "--to", "b", "hi"); code != exitNoNode {
+		t.Errorf("send without a node: code %d, %s", code, errOut)
+	}
+	if _, err := os.Stat(filepath.Join(s.dir, "listen")); !os.IsNotExist(err) {
+		t.Errorf("the file listen is still there: %v", err)
+	}
+	// A token made while no node ran is good on the node.
+	token, _, _ := s.parley("token", "ann")
+	s.up()
+	s.node("connects.mjs", strings.TrimSpace(token))
+}
+
+func TestMissingDataFolder(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "misspelt")
+	for _, args := range [][]string{{"app", "list"}, {"token", "ann"}, {"app", "set", "k", "a=b"}} {
+		if _, errOut, code := parley(t, append(args, "--data", dir)...); code == 0 || !strings.Contains(errOut, "misspelt") {
+			t.Errorf("%v: code %d, %s", args, code, errOut)
+		}
+	}
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Error("a command that only reads has made the folder")
+	}
+	if out, errOut, code := parley(t, "app", "create", "shop", "--data", dir); code != 0 || !strings.Contains(out, "shop") {
+		t.Errorf("app create: code %d, %s%s", code, out, errOut)
+	}
+}
+
+// What is sent on the command line is printed by a tail, live and from the
+// oldest, as are messages in an open channel.
+func TestSendAndTail(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	if out, errOut, code := s.parley("send", "direct", "--from", "ann", "--to", "bob,cho", "--echo", "--metadata", "k=v", "waits"); code != 0 || !strings.Contains(out, `"userId":"cho"`) {
+		t.Fatalf("send direct: code %d, %s%s", code, out, errOut)
+	}
+	tail := exec.Command(binary, "tail", "bob", "--data", s.dir, "--from", "oldest", "--open", "lobby", "--json", "--count", "3", "--for", "30s")
+	stdout, err := tail.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stderr, err := tail.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tail.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for lines := bufio.NewScanner(stderr); lines.Scan() && !strings.Contains(lines.Text(), "entered open:lobby"); {
+	}
+	if out, _, code := s.parley("send", "open", "--from", "ann", "--to", "lobby", "hello all"); code != 0 || !strings.Contains(out, `"channelId":"lobby"`) {
+		t.Errorf("send open: code %d, %s", code, out)
+	}
+	if out, _, code := s.parley("send", "system", "--from", "news", "--to", "bob", "--json", "live"); code != 0 || !strings.Contains(out, `"requestId"`) {
+		t.Errorf("send system: code %d, %s", code, out)
+	}
+	got := map[string]string{}
+	lines := bufio.NewScanner(stdout)
+	for lines.Scan() {
+		var e struct {
+			Channel string
+			Offset  uint64
+			Data    struct {
+				Message struct{ ChannelType, Content string }
+			}
+		}
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+			t.Fatalf("%s: %v", lines.Text(), err)
+		}
+		got[e.Data.Message.Content] = e.Channel + " " + e.Data.Message.ChannelType
+	}
+	if err := tail.Wait(); err != nil {
+		t.Errorf("tail: %v", err)
+	}
+	for text, want := range map[string]string{"waits": "me direct", "hello all": "open:lobby open", "live": "me system"} {
+		if got[`{"content":"`+text+`"}`] != want {
+			t.Errorf("tail printed %v, and not %q as %s", got, text, want)
+		}
+	}
+	if out, _, code := s.parley("send", "direct", "--from", "ann", "hi"); code != exitRefused || !strings.Contains(out, `"code":1002`) {
+		t.Errorf("a send without recipients: code %d, %s", code, out)
+	}
+	body := filepath.Join("testdata", "seeds", "direct.json")
+	if out, _, code := s.parley("send", "direct", "--body", body); code != 0 || !strings.Contains(out, `"userId":"2193"`) {
+		t.Errorf("send --body: code %d, %s", code, out)
+	}
+}
+
+// The call that a start prints can be pasted into any of the usual shells, more
+// than once.
+func TestPasteableCurl(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "data")
+	cmd := exec.Command(binary, "serve", "--data", dir, "--listen", freeAddress(t), "--banner", "--app-key", "k")
+	// A secret with all that shells might take for something else.
+	cmd.Env = append(os.Environ(), `PARLEY_APP_SECRET=a'b"c$d!e\f g`+"`h")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("the server did not stop well: %v", err)
+		}
+	})
+	var call strings.Builder
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		line := lines.Text()
+		if strings.HasPrefix(line, "t=$(date") || call.Len() > 0 {
+			call.WriteString(line + "\n")
+		}
+		if strings.HasPrefix(line, "  -d ") {
+			break
+		}
+	}
+	shells := 0
+	for _, shell := range []string{"sh", "bash", "dash", "zsh"} {
+		if _, err := exec.LookPath(shell); err != nil {
+			continue
+		}
+		shells++
+		for range 2 {
+			got, err := exec.Command(shell, "-c", call.String()).CombinedOutput()
+			if err != nil || !regexp.MustCompile(`^\{"code":0,"result":\{"messageUIDs":\[\{"userId":"bob",`).Match(got) {
+				t.Errorf("%s: %v\n%s\n%s", shell, err, got, &call)
+			}
+		}
+	}
+	if shells == 0 {
+		t.Error("no shell was found")
+	}
+}
+
+// An app is made when there is none, its secret is printed once, and the secret
+// works.
+func TestFirstApp(t *testing.T) {
+	t.Parallel()
+	dir, address := filepath.Join(t.TempDir(), "data"), freeAddress(t)
+	run := func() (stdout string) {
+		t.Helper()
+		cmd := exec.Command(binary, "serve", "--data", dir, "--listen", address)
+		var out strings.Builder
+		cmd.Stdout = &out
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		deadline := time.Now().Add(20 * time.Second)
+		for {
+			if resp, err := http.Get("http://" + address + "/readyz"); err == nil {
+				resp.Body.Close()
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatal("the server did not come up")
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		return out.String()
+	}
+	first := run()
+	m := regexp.MustCompile(`app key +(\S+)\n +app secret +(\S+)\n`).FindStringSubmatch(first)
+	if m == nil {
+		t.Fatalf("the first start printed %q", first)
+	}
+	if list, _, _ := parley(t, "app", "list", "--secrets", "--data", dir); !strings.Contains(list, m[1]) || !strings.Contains(list, m[2]) {
+		t.Errorf("the app that was printed is not there: %s", list)
+	}
+	if again := run(); again != "" {
+		t.Errorf("the second start printed %q", again)
+	}
+}
+
+func TestDemo(t *testing.T) {
+	t.Parallel()
+	out, errOut, code := parley(t, "demo")
+	if code != 0 || strings.Contains(out, "BROKEN") || strings.Count(out, "kept") != 9 {
+		t.Errorf("code %d\n%s%s", code, out, errOut)
+	}
+}
+
+func TestServeRefuses(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	dir := t.TempDir()
+	file := filepath.Join(dir, "parley.yaml")
+	if err := os.WriteFile(file, []byte("log-format: json\n\nlisten_address: 127.0.0.1:0\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		args []string
+		code int
+		says string
+	}{
+		"unknown flag":        {[]string{"--lisen", "x"}, exitUsage, "--lisen"},
+		"bad value":           {[]string{"--min-free", "much"}, exitUsage, "min-free"},
+		"half of a pair":      {[]string{"--tls-cert", "c.pem"}, exitUsage, "tls-key"},
+		"unknown file key":    {[]string{"--config", file}, exitUsage, file + `:3: unknown setting "listen_address"`},
+		"missing file":        {[]string{"--config", file + "x"}, exitUsage, file + "x"},
+		"folder in use":       {[]string{"--data", s.dir, "--listen", "127.0.0.1:0"}, 1, "in use by another process"},
+		"port in use":         {[]string{"--data", filepath.Join(dir, "d"), "--listen", s.address}, 1, "address already in use"},
+		"folder of something": {[]string{"--data", dir, "--listen", "127.0.0.1:0"}, 1, "not a Parley data folder"},
+	} {
+		_, errOut, code := parley(t, append([]string{"serve"}, c.args...)...)
+		if code != c.code || !strings.Contains(errOut, c.says) {
+			t.Errorf("%s: code %d, want %d; %s does not say %q", name, code, c.code, errOut, c.says)
+		}
+	}
+	if out, _, code := parley(t, "serve", "--check", "--data", filepath.Join(dir, "none")); code != 0 || out == "" {
+		t.Errorf("--check of good settings: code %d, %s", code, out)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "none")); !os.IsNotExist(err) {
+		t.Error("--check has made the data folder")
+	}
+}
