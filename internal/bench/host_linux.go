@@ -95,4 +95,8 @@ func allocated(info fs.FileInfo) int64 {
 	return info.Size()
 }
 
-func ownGroup(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
+// ownGroup keeps signals of the terminal from the process; in return it gets one
+// should we go without a word.
+func ownGroup(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+}
