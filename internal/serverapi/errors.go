@@ -146,11 +146,11 @@ const (
 // logFailure writes the line about a refused call. Texts of errors hold neither
 // content nor secrets; the cause of an internal error is for this line alone.
 func (c *call) logFailure(row *ErrorRow, text string, err error) {
+	ctx := c.r.Context()
 	level := slog.LevelDebug
-	if row.Status >= 500 {
+	if row.Status >= 500 && ctx.Err() == nil { // a caller who has gone away is no fault of ours
 		level = slog.LevelError
 	}
-	ctx := c.r.Context()
 	if !c.api.log.Enabled(ctx, level) {
 		return
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"net/http"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -189,5 +190,26 @@ func TestDocumentIsStrict(t *testing.T) {
 	}
 	if err := validate("POST", direct, http.Header{"Content-Type": {"application/json"}}, sendBody(""), answer(200, fine)); err == nil {
 		t.Error("an unsigned request passed")
+	}
+}
+
+// The manual speaks of every path and field.
+func TestManualIsComplete(t *testing.T) {
+	t.Parallel()
+	manual, err := os.ReadFile("../../docs/server-api.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range operations {
+		if !strings.Contains(string(manual), "`POST "+o.path+"`") {
+			t.Errorf("%s is missing", o.path)
+		}
+	}
+	for _, names := range [][]string{directFields.Names(), systemFields.Names(), openFields.Names(), issueFields.Names(), expireFields.Names(), userFields.Names()} {
+		for _, name := range names {
+			if !strings.Contains(string(manual), "`"+name+"`") {
+				t.Errorf("%s is missing", name)
+			}
+		}
 	}
 }
