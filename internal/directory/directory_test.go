@@ -231,7 +231,7 @@ func TestTokenLifetime(t *testing.T) {
 func TestTokenFitsItsBound(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	a, _, err := h.EnsureApp(t.Context(), strings.Repeat("k", 20), "s")
+	a, _, err := h.EnsureApp(t.Context(), strings.Repeat("k", maxAppKey), "s")
 	if err != nil {
 		t.Fatal(err)
 	}
