@@ -16,6 +16,7 @@ const (
 	exitUsage   = 2
 	exitNoNode  = 3
 	exitRefused = 4
+	exitSlow    = 5
 )
 
 // exitCodes describes them for the reference.
@@ -24,10 +25,11 @@ var exitCodes = []struct {
 	doc  string
 }{
 	{exitDone, "Done."},
-	{exitFailed, "Failed: the message says why. For `demo`, a promise was broken."},
+	{exitFailed, "Failed: the message says why. For `demo` and `bench`, perhaps that a promise was broken."},
 	{exitUsage, "The command line, the environment or the configuration file is wrong."},
 	{exitNoNode, "No running node could be reached."},
 	{exitRefused, "The server answered with an error code."},
+	{exitSlow, "`bench` reached less than the project promises."},
 }
 
 // A coded is an error with an exit code of its own.

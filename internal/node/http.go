@@ -203,7 +203,11 @@ func text(w http.ResponseWriter, status int, s string) {
 func (n *Node) count(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n.calls.Add(1)
-		defer n.calls.Done()
+		n.underWay.Add(1)
+		defer func() {
+			n.underWay.Add(-1)
+			n.calls.Done()
+		}()
 		next.ServeHTTP(w, r)
 	})
 }

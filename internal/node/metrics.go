@@ -18,3 +18,10 @@ func newRegistry() *prometheus.Registry {
 	r.MustRegister(info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r
 }
+
+// measure registers what only the node knows.
+func (n *Node) measure() {
+	n.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "parley_http_requests_under_way", Help: "HTTP requests being answered.",
+	}, func() float64 { return float64(n.underWay.Load()) }))
+}

@@ -48,12 +48,13 @@ type Node struct {
 	public   *http.Server
 	admin    *admin.Server
 
-	ready   atomic.Bool
-	calls   sync.WaitGroup     // requests under way on the public server
-	work    sync.WaitGroup     // the goroutines that background ends
-	servers sync.WaitGroup     // the goroutines that serve
-	end     context.CancelFunc // of background
-	undo    []func() error     // what Stop does after the doors are closed, last first
+	ready    atomic.Bool
+	calls    sync.WaitGroup     // requests under way on the public server
+	underWay atomic.Int64       // how many
+	work     sync.WaitGroup     // the goroutines that background ends
+	servers  sync.WaitGroup     // the goroutines that serve
+	end      context.CancelFunc // of background
+	undo     []func() error     // what Stop does after the doors are closed, last first
 
 	done chan struct{} // closed when the node cannot go on
 	fail sync.Once
@@ -65,7 +66,12 @@ type Node struct {
 
 // Start starts a node. When it returns without error, the node serves. ctx ends
 // the start only, not the node: Stop does.
-func Start(ctx context.Context, c Config, logger *slog.Logger) (_ *Node, err error) {
+func Start(ctx context.Context, c Config, logger *slog.Logger) (*Node, error) {
+	return start(ctx, c, logger, func(*pebble.Options) {})
+}
+
+// start is Start with a hook for tests, which put failures under the store.
+func start(ctx context.Context, c Config, logger *slog.Logger, adjust func(*pebble.Options)) (_ *Node, err error) {
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
@@ -73,6 +79,7 @@ func Start(ctx context.Context, c Config, logger *slog.Logger) (_ *Node, err err
 		config: c, logger: logger, registry: newRegistry(),
 		rooms: room.New(time.Now), done: make(chan struct{}),
 	}
+	n.measure()
 	background, end := context.WithCancel(context.WithoutCancel(ctx))
 	n.end = end
 	defer func() {
@@ -83,11 +90,14 @@ func Start(ctx context.Context, c Config, logger *slog.Logger) (_ *Node, err err
 		}
 	}()
 
-	s, err := pebble.Open(ctx, pebble.Options{
+	o := pebble.Options{
+		// 0 would ask for the store's own default.
 		Dir: c.Data, Logger: logger, Metrics: n.registry, MinFree: max(uint64(c.MinFree), 1),
 		// Nothing is appended, and so committed, before there is a courier.
 		OnCommit: func(commit *store.Commit) { n.courier.OnCommit(commit) },
-	})
+	}
+	adjust(&o)
+	s, err := pebble.Open(ctx, o)
 	if err != nil {
 		return nil, err
 	}
