@@ -18,6 +18,9 @@ const (
 	// checkpointHeads bounds the memory of dirty heads: about half a kilobyte
 	// each with a short tail.
 	checkpointHeads = 100_000
+	// maxDirty is where commits wait for the checkpointer, so that a load of ever
+	// new users cannot outgrow the memory.
+	maxDirty = 4 * checkpointHeads
 	// checkpointRows is how many head rows go in one batch, so that the writer
 	// is never held up for long.
 	checkpointRows = 2000
@@ -27,8 +30,23 @@ const (
 // pinned.
 type dirtyList struct {
 	mu    sync.Mutex // tier 1
+	room  sync.Cond  // on mu: the list was taken
 	heads []*head
 	full  chan struct{} // has a value once there are many
+}
+
+func (d *dirtyList) init() {
+	d.room.L = &d.mu
+	d.full = make(chan struct{}, 1)
+}
+
+// waitRoom waits while the list is too long.
+func (d *dirtyList) waitRoom() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for len(d.heads) >= maxDirty {
+		d.room.Wait()
+	}
 }
 
 func (d *dirtyList) add(h *head) {
@@ -50,6 +68,7 @@ func (d *dirtyList) take() []*head {
 	defer d.mu.Unlock()
 	taken := d.heads
 	d.heads = nil
+	d.room.Broadcast()
 	return taken
 }
 
@@ -109,5 +128,6 @@ func (s *Store) checkpointHeads() error {
 		}
 		taken = taken[n:]
 	}
+	s.heads.trim()
 	return s.setMark(headsConsumer, seq)
 }

@@ -21,8 +21,11 @@ import (
 const formatVersion = 1
 
 // migrations bring a store forward: the one at i takes format i+1 to i+2. Each
-// adds to the batch that also stores the new version.
-var migrations []func(*pdb.DB, *pdb.Batch) error
+// adds to the batch that also stores the new version. The FORMAT file follows, so
+// a crash in between leaves a folder that both releases understand rightly.
+var migrations []migration
+
+type migration func(*pdb.DB, *pdb.Batch) error
 
 const (
 	formatName = "FORMAT"
@@ -41,7 +44,8 @@ type folder struct {
 	fs      vfs.FS
 	dir     string
 	lock    io.Closer
-	ballast bool // the ballast file is there
+	ballast bool   // the ballast file is there
+	version uint64 // of the FORMAT file
 }
 
 // claim checks that the folder is a store, or may become one, and locks it.
@@ -119,6 +123,7 @@ func (f *folder) inspect() (fresh bool, err error) {
 	if version > formatVersion {
 		return false, errNewer(version)
 	}
+	f.version = version
 	return false, nil
 }
 
@@ -140,6 +145,7 @@ func (f *folder) stamp() error {
 	if err := f.fs.Rename(tmp, f.path(formatName)); err != nil {
 		return f.explain("write to the data folder", err)
 	}
+	f.version = formatVersion
 	return f.sync()
 }
 
@@ -186,18 +192,18 @@ func (f *folder) writable() bool {
 	return err == nil && info.Mode().Perm()&0o200 != 0
 }
 
-// migrate adds to b what brings the database from format up to this release's. A
-// new database has format 0 and nothing to bring forward.
-func migrate(db *pdb.DB, b *pdb.Batch, format uint64) error {
-	if format == formatVersion {
+// migrate adds to b what brings the database from one format to another. A new
+// database has format 0 and nothing to bring forward.
+func migrate(db *pdb.DB, b *pdb.Batch, from, to uint64, steps []migration) error {
+	if from == to {
 		return nil
 	}
-	for v := max(format, 1); format > 0 && v < formatVersion; v++ {
-		if err := migrations[v-1](db, b); err != nil {
+	for v := from; from > 0 && v < to; v++ {
+		if err := steps[v-1](db, b); err != nil {
 			return fmt.Errorf("migrate from format %d: %w", v, err)
 		}
 	}
-	if err := b.Set(metaKey(metaFormat), appendUvarint(nil, formatVersion), nil); err != nil {
+	if err := b.Set(metaKey(metaFormat), appendUvarint(nil, to), nil); err != nil {
 		return fmt.Errorf("format version: %w", err)
 	}
 	return nil

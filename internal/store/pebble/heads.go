@@ -83,7 +83,7 @@ func (t *heads) pin(app chat.AppID, user string) (*head, error) {
 	h := s.m[id]
 	if h == nil {
 		if len(s.m) >= t.limit {
-			t.sweep(s)
+			t.sweep(s, 64)
 		}
 		h = &head{app: app, user: user}
 		s.m[id] = h
@@ -111,18 +111,32 @@ func (t *heads) pin(app chat.AppID, user string) (*head, error) {
 
 func (h *head) unpin() { h.pins.Add(-1) }
 
-// sweep drops clean heads that were not used since it last saw them. It looks at
-// a few only: map order is random, so in time it comes by all of them.
-func (t *heads) sweep(s *headShard) {
-	looked := 0
+// sweep drops clean heads of s that were not used since it last saw them. It looks
+// at some only: map order is random, so in time it comes by all of them.
+func (t *heads) sweep(s *headShard, some int) {
 	for id, h := range s.m {
-		if looked++; looked > 64 {
+		if some--; some < 0 || len(s.m) < t.limit {
 			return
 		}
 		if h.pins.Load() == 0 && !h.used.Swap(false) {
 			delete(s.m, id)
 			t.count.Add(-1)
 		}
+	}
+}
+
+// trim brings the table back to its limit after many heads became clean at once.
+func (t *heads) trim() {
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		// The second time round nothing counts as used.
+		for range 2 {
+			if len(s.m) > t.limit {
+				t.sweep(s, len(s.m))
+			}
+		}
+		s.mu.Unlock()
 	}
 }
 

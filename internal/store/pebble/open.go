@@ -142,11 +142,11 @@ func open(ctx context.Context, o Options, prepare func(*Store)) (_ *Store, err e
 		metrics:   newMetrics(),
 		space:     &spaceWatch{fs: f.fs, dir: f.dir, min: o.MinFree, ballast: o.Ballast, logger: o.Logger, have: f.ballast},
 		bodies:    newBodyCache(o.BodyBytes),
-		dirty:     dirtyList{full: make(chan struct{}, 1)},
 		marks:     map[string]*gate{headsConsumer: {}, store.IndexConsumer: {}},
 		userLocks: stripes{seed: maphash.MakeSeed()},
 		stopped:   make(chan struct{}),
 	}
+	s.dirty.init()
 	for _, name := range o.Consumers {
 		s.marks[name] = &gate{}
 	}
@@ -170,6 +170,11 @@ func open(ctx context.Context, o Options, prepare func(*Store)) (_ *Store, err e
 	}
 	if err := s.load(); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
+	}
+	if f.version < formatVersion {
+		if err := f.stamp(); err != nil {
+			return nil, err
+		}
 	}
 	s.heads = newHeads(s.db, o.Heads)
 	if err := s.metrics.register(o.Metrics, s); err != nil {
@@ -245,7 +250,7 @@ func (s *Store) load() error {
 	if err != nil {
 		return fmt.Errorf("epoch: %w", err)
 	}
-	if err := migrate(s.db, b, format); err != nil {
+	if err := migrate(s.db, b, format, formatVersion, migrations); err != nil {
 		return err
 	}
 	run++

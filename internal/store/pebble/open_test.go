@@ -1,16 +1,20 @@
 package pebble
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 
+	pdb "github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/parleychat/parley/internal/chat"
@@ -195,5 +199,96 @@ func TestFilesAreTheOwners(t *testing.T) {
 	})
 	if err != nil || files < 5 {
 		t.Errorf("%d files, %v", files, err)
+	}
+}
+
+// TestOpenInUseByAnotherProcess has a second process hold the folder.
+func TestOpenInUseByAnotherProcess(t *testing.T) {
+	if dir := os.Getenv("PARLEY_TEST_HOLD"); dir != "" {
+		s := mustOpen(t, Options{Dir: dir})
+		mustAppend(t, s, direct("alice", "bob"))
+		fmt.Println("holding")
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		mustClose(t, s)
+		return
+	}
+	t.Parallel()
+	dir := t.TempDir()
+	holder := exec.Command(os.Args[0], "-test.run=^TestOpenInUseByAnotherProcess$")
+	holder.Env = append(os.Environ(), "PARLEY_TEST_HOLD="+dir)
+	in, err := holder.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := holder.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := holder.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	for lines.Scan() && lines.Text() != "holding" {
+	}
+	before := listing(t, dir)
+	if _, err := Open(context.Background(), Options{Dir: dir, Logger: quiet}); err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("got %v, want it in use", err)
+	}
+	if listing(t, dir) != before {
+		t.Error("the folder was changed")
+	}
+	_ = in.Close()
+	for lines.Scan() {
+	}
+	if err := holder.Wait(); err != nil {
+		t.Errorf("the holder: %v", err)
+	}
+	s := mustOpen(t, Options{Dir: dir})
+	defer mustClose(t, s)
+	if n, err := s.Head(context.Background(), 1, "bob"); n != 1 || err != nil {
+		t.Errorf("head is %d, %v, want 1", n, err)
+	}
+}
+
+func TestMigrate(t *testing.T) {
+	t.Parallel()
+	s := mustOpen(t, Options{Dir: "data", FS: vfs.NewMem()})
+	defer mustClose(t, s)
+	step := func(name string) migration {
+		return func(_ *pdb.DB, b *pdb.Batch) error { return b.Set(metaKey(name), []byte{1}, nil) }
+	}
+	steps := []migration{step("one to two"), step("two to three"), step("three to four")}
+	for _, tt := range []struct {
+		from, to uint64
+		want     string
+	}{
+		{4, 4, ""},
+		{0, 4, "format"}, // new: there is nothing to bring forward
+		{1, 3, "one to two, two to three, format"},
+		{3, 4, "three to four, format"},
+	} {
+		b := s.db.NewBatch()
+		if err := migrate(s.db, b, tt.from, tt.to, steps); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for r := b.Reader(); ; {
+			_, key, _, ok, err := r.Next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !ok {
+				break
+			}
+			got = append(got, string(key[1:]))
+		}
+		if strings.Join(got, ", ") != tt.want {
+			t.Errorf("from %d to %d: %q, want %q", tt.from, tt.to, got, tt.want)
+		}
+		_ = b.Close()
+	}
+	failing := []migration{func(*pdb.DB, *pdb.Batch) error { return errDisk }}
+	if err := migrate(s.db, s.db.NewBatch(), 1, 2, failing); !errors.Is(err, errDisk) {
+		t.Errorf("a migration that fails: %v", err)
 	}
 }

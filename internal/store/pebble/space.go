@@ -123,6 +123,7 @@ func (w *spaceWatch) makeBallast() {
 	}
 	w.have = err == nil
 	if err != nil {
-		w.logger.Warn("store: cannot make the ballast file", "error", err)
+		w.ballast = 0 // a disk that cannot do this now will not learn it
+		w.logger.Warn("store: no ballast file, the disk does not reserve room", "error", err)
 	}
 }

@@ -363,6 +363,7 @@ func (s *Store) runFinisher() {
 		if len(c.jobs) > 0 {
 			s.publish(c)
 			s.settleAll(c, nil)
+			s.dirty.waitRoom()
 		} else {
 			s.writer.landed(c)
 		}
