@@ -162,8 +162,12 @@ func (c *call) logFailure(row *ErrorRow, text string, err error) {
 		slog.String("reason", row.Kind),
 		slog.String("error", text),
 	}
-	if c.app != nil {
-		attrs = append(attrs, slog.String("app_key", c.app.Key))
+	// Of a call that was not let in, only a key that exists is logged: anything
+	// may stand in that header, a secret in the wrong place not the least.
+	if app := c.app; app != nil {
+		attrs = append(attrs, slog.String("app_key", app.Key))
+	} else if app = c.api.directory.App(c.cred.appKey); app != nil {
+		attrs = append(attrs, slog.String("app_key", app.Key))
 	}
 	if row.Status >= 500 {
 		cause := err

@@ -16,6 +16,7 @@ import (
 	"mime"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -307,7 +308,7 @@ func (c *call) readBody() error {
 	b := c.body
 	for {
 		if len(b) == cap(b) {
-			b = append(b, 0)[:len(b)]
+			b = slices.Grow(b, 1024) // a body of unknown length
 		}
 		n, err := c.r.Body.Read(b[len(b):cap(b)])
 		b = b[:len(b)+n]
