@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http/httptest"
 	"os"
@@ -237,15 +236,6 @@ func (p *peer) closed() uint16 {
 	}
 }
 
-// silence checks that nothing comes for a while.
-func (p *peer) silence(d time.Duration) {
-	p.t.Helper()
-	line, err := p.next(d)
-	if err == nil {
-		p.t.Fatalf("unexpected frame %s", line)
-	}
-}
-
 type reply struct {
 	ID          uint32          `json:"id"`
 	Error       *errorReply     `json:"error"`
@@ -319,12 +309,4 @@ func eventually(t testing.TB, what string, ok func() bool) {
 			t.Fatalf("never: %s", what)
 		}
 	}
-}
-
-func contents(pubs []pub) string {
-	var out []string
-	for _, p := range pubs {
-		out = append(out, fmt.Sprintf("%d:%s", p.Offset, p.Data.Message.Content))
-	}
-	return strings.Join(out, " ")
 }

@@ -270,14 +270,8 @@ func (c *conn) command(cmd command) error {
 	if c.isClosing() {
 		return nil
 	}
-	if cmd.method == methodConnect {
-		if c.registered {
-			return closeBadRequest
-		}
-		return c.connect(cmd)
-	}
-	if !c.registered {
-		return closeBadRequest
+	if c.registered == (cmd.method == methodConnect) {
+		return closeBadRequest // a second connect, or something else before the first
 	}
 	if !c.calls.take(commandRate, time.Since(c.g.start)) {
 		if c.calls.empty(commandRate) {
@@ -290,6 +284,8 @@ func (c *conn) command(cmd command) error {
 	}
 	var err error
 	switch cmd.method {
+	case methodConnect:
+		return c.connect(cmd)
 	case methodSubscribe:
 		err = c.subscribe(cmd)
 	case methodUnsubscribe:

@@ -1,0 +1,194 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/parleychat/parley/internal/chat"
+	"github.com/parleychat/parley/internal/room"
+	"github.com/parleychat/parley/internal/store"
+)
+
+// A nullWire takes everything at once.
+type nullWire struct{ n atomic.Int64 }
+
+func (w *nullWire) read() (*inbound, error) { select {} }
+func (w *nullWire) try(_ *attempt, b []byte) (int, error) {
+	w.n.Add(int64(len(b)))
+	return len(b), nil
+}
+func (w *nullWire) write([]byte, func()) error { return nil }
+func (w *nullWire) unread() int                { return 0 }
+func (w *nullWire) finish()                    {}
+func (w *nullWire) abort()                     {}
+
+func benchConn(g *Gateway, user string) *conn {
+	return &conn{g: g, wire: &nullWire{}, runner: g.runners[0], app: 1, user: user, state: stateLive}
+}
+
+// One entry read, rendered from the cache and written, per session: what a
+// message to a thousand people costs for each.
+func BenchmarkPumpEntry(b *testing.B) {
+	h := newHouse(b)
+	const users = 1000
+	var to []string
+	for i := range users {
+		to = append(to, fmt.Sprint("u", i))
+	}
+	h.set("limits.direct", "0")
+	h.send(chat.Direct, "alice", strings.Repeat("x", 200), to...)
+	r := newRunner(h.Gateway)
+	conns := make([]*conn, users)
+	for i := range conns {
+		conns[i] = benchConn(h.Gateway, to[i])
+		conns[i].app = h.app.ID
+	}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		c := conns[i%users]
+		c.pos = 0
+		c.behind.Store(true)
+		r.turn(c)
+		if c.pos != 1 {
+			b.Fatal("nothing was delivered")
+		}
+	}
+}
+
+// A long backlog, per entry.
+func BenchmarkPumpBacklog(b *testing.B) {
+	h := newHouse(b)
+	h.set("limits.direct", "0")
+	const n = 5000
+	for range n {
+		h.send(chat.Direct, "alice", strings.Repeat("x", 200), "bob")
+	}
+	r := newRunner(h.Gateway)
+	c := benchConn(h.Gateway, "bob")
+	c.app = h.app.ID
+	b.ReportAllocs()
+	for done := 0; done < b.N; {
+		if c.pos == n {
+			c.pos = 0
+		}
+		from := c.pos
+		c.behind.Store(true)
+		r.turn(c)
+		done += int(c.pos - from)
+	}
+}
+
+// One message to a room: encoded once, queued and written for each.
+func BenchmarkRoomFanOut(b *testing.B) {
+	const members = 1000
+	g := New(Options{Store: noStore{}, Rooms: room.New(time.Now)})
+	r := newRunner(g)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for c := g.runners[0].pop(); c != nil; c = g.runners[0].pop() {
+			c.sched.Store(schedRunning)
+			r.turn(c)
+			c.sched.Store(schedIdle)
+		}
+	})
+	key := room.Key{App: 1, Channel: "c"}
+	wires := make([]*nullWire, members)
+	for i := range members {
+		c := benchConn(g, fmt.Sprint("u", i))
+		wires[i] = c.wire.(*nullWire)
+		g.opts.Rooms.Enter(key, &seat{c: c, channel: "c", live: true}, nil)
+	}
+	m := &chat.Message{App: 1, ChannelType: chat.Open, From: "alice", Type: "app:text", Content: strings.Repeat("x", 200), Persist: true}
+	uid := chat.NewUID(time.Now().UnixMilli(), chat.Open, 1, 1)
+	b.ReportAllocs()
+	n := 0
+	for ; b.Loop(); n++ {
+		g.opts.Rooms.Publish(key, uid, m)
+		for g.runnerDepth() > members {
+			runtime.Gosched()
+		}
+	}
+	g.runners[0].stop()
+	wg.Wait()
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n)/members, "ns/delivery")
+}
+
+type noStore struct{ Store }
+
+func (noStore) Head(context.Context, chat.AppID, string) (uint64, error) { return 0, nil }
+func (noStore) Read(_ context.Context, _ chat.AppID, _ string, _ store.Range, dst []store.Entry) ([]store.Entry, error) {
+	return dst, nil
+}
+
+func BenchmarkParseCommand(b *testing.B) {
+	for name, line := range map[string]string{
+		"unsubscribe": `{"unsubscribe":{"channel":"open:lobby"},"id":17}`,
+		"send":        `{"rpc":{"method":"message.send","data":{"channelType":"direct","channelId":"bob","messageType":"app:text","content":"` + strings.Repeat("x", 200) + `","clientMsgId":"0123456789"}},"id":17}`,
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				cmd, err := parseCommand([]byte(line))
+				if err != nil || cmd.id != 17 {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkRender(b *testing.B) {
+	m := &chat.Message{ChannelType: chat.Direct, From: "alice", Type: "app:text", Content: strings.Repeat("x", 200), Persist: true}
+	b.ReportAllocs()
+	for b.Loop() {
+		render(m, 1, m.From)
+	}
+}
+
+// TestMemoryPerConnection measures what an idle connection costs the server's
+// process. It needs PARLEY_CONNECTIONS, and room for twice as many open files,
+// since the clients are in this process too: what they cost is measured by
+// closing the server's side.
+func TestMemoryPerConnection(t *testing.T) {
+	n, _ := strconv.Atoi(os.Getenv("PARLEY_CONNECTIONS"))
+	if n == 0 {
+		t.Skip("PARLEY_CONNECTIONS is not set")
+	}
+	h := newHouse(t, func(o *Options) { o.PingInterval, o.PongTimeout = 3*time.Second, 2900*time.Millisecond })
+	idle := func() (stacks, heap uint64, goroutines int) {
+		for range 3 {
+			debug.FreeOSMemory()
+			time.Sleep(50 * time.Millisecond)
+		}
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.StackInuse, m.HeapAlloc, runtime.NumGoroutine()
+	}
+	s0, h0, _ := idle()
+	var raws []*rawPeer
+	for i := range n {
+		tok := h.token(fmt.Sprint("u", i))
+		r := rawDial(t, h)
+		r.write(masked(`{"connect":{"token":"` + tok + `"},"id":1}`))
+		r.frame()
+		raws = append(raws, r)
+	}
+	// Through a ping each.
+	for _, r := range raws {
+		if _, b := r.frame(); string(b) != "{}" {
+			t.Fatalf("%s", b)
+		}
+		r.write(masked("{}"))
+	}
+	s1, h1, g1 := idle()
+	t.Logf("%d connections: stacks %d B, heap %d B each (clients included), %d goroutines", n, int(s1-s0)/n, int(h1-h0)/n, g1)
+}
