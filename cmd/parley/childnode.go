@@ -108,9 +108,9 @@ func (n *childNode) awaitReady(ctx context.Context) error {
 		case <-tick.C:
 		case err := <-n.exited:
 			n.cmd = nil
-			return fmt.Errorf("the node ended at its start: %w\n%s", errors.Join(err, errors.New("its log:")), n.logged())
+			return fmt.Errorf("the node ended at its start: %w", err)
 		case <-ctx.Done():
-			return fmt.Errorf("the node did not come up: %w\n%s", ctx.Err(), n.logged())
+			return fmt.Errorf("the node did not come up: %w", ctx.Err())
 		}
 	}
 }
@@ -143,7 +143,7 @@ func (n *childNode) stop() error {
 	case err := <-n.exited:
 		n.cmd = nil
 		if err != nil {
-			return fmt.Errorf("the node did not stop well: %w\n%s", err, n.logged())
+			return fmt.Errorf("the node did not stop well: %w", err)
 		}
 		return nil
 	case <-time.After(startTime):

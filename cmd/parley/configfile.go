@@ -15,7 +15,12 @@ import (
 type fileResolver struct {
 	path   string // of the file that was read
 	values map[string]string
+	err    error // what is wrong with it
 }
+
+// failed is for a hook after all flags were resolved: kong would put the name
+// of the first flag in front of an error from Resolve.
+func (r *fileResolver) failed() error { return r.err }
 
 // Validate implements kong.Resolver.
 func (*fileResolver) Validate(*kong.Application) error { return nil }
@@ -34,11 +39,8 @@ func (r *fileResolver) Resolve(c *kong.Context, _ *kong.Path, flag *kong.Flag) (
 		return nil, nil
 	}
 	if r.path != path {
-		values, err := readSettings(path, settingNames(c.Model))
-		if err != nil {
-			return nil, err
-		}
-		r.path, r.values = path, values
+		r.path = path
+		r.values, r.err = readSettings(path, settingNames(c.Model))
 	}
 	if v, ok := r.values[flag.Name]; ok {
 		return v, nil
@@ -129,7 +131,7 @@ func readSettings(path string, known map[string]bool) (map[string]string, error)
 
 // suggestion names the setting that was probably meant.
 func suggestion(key string, known map[string]bool) string {
-	plain := strings.ToLower(strings.NewReplacer("_", "-", "parley-", "").Replace(strings.ToLower(key)))
+	plain := strings.TrimPrefix(strings.ReplaceAll(strings.ToLower(key), "_", "-"), "parley-")
 	if known[plain] {
 		return fmt.Sprintf(": did you mean %q?", plain)
 	}

@@ -70,7 +70,11 @@ func (c *demoCmd) Run(ctx context.Context, s *streams) (err error) {
 	if d.node, err = newChildNode(dir); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, d.node.stop()) }()
+	defer func() {
+		if err = errors.Join(err, d.node.stop()); err != nil {
+			fmt.Fprintf(s.err, "The node's log:\n%s", d.node.logged())
+		}
+	}()
 	if err := d.show(ctx); err != nil {
 		return err
 	}

@@ -76,12 +76,14 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 }
 
 func newParser(c *cli, options ...kong.Option) (*kong.Kong, error) {
+	file := &fileResolver{}
 	return kong.New(c, append([]kong.Option{
 		kong.Name("parley"),
 		kong.Description("Parley is a self-hosted chat messaging server."),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
 		kong.ValueFormatter(explain),
-		kong.Resolvers(&fileResolver{}),
+		kong.Resolvers(file),
+		kong.WithBeforeApply(file.failed),
 		kong.Exit(func(code int) { panic(finished(code)) }),
 	}, options...)...)
 }

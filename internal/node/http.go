@@ -149,7 +149,7 @@ func (n *Node) farewell(ctx context.Context) error {
 // does: callers that join a base address ending in a slash with a path send
 // //v4/…, and a redirect would lose their body.
 func (n *Node) routes(calls, clients http.Handler) http.Handler {
-	var metrics http.Handler = http.NotFoundHandler()
+	metrics := http.NotFoundHandler()
 	if n.config.Metrics {
 		metrics = promhttp.HandlerFor(n.registry, promhttp.HandlerOpts{
 			ErrorLog: slog.NewLogLogger(n.logger.Handler(), slog.LevelError), MaxRequestsInFlight: 4,
