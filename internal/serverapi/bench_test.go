@@ -7,10 +7,13 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"runtime"
 	"strconv"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/parleychat/parley/internal/chat"
 	"github.com/parleychat/parley/internal/courier"
@@ -165,4 +168,30 @@ func BenchmarkDirectSend(b *testing.B) {
 	b.Run("content=64KB", func(b *testing.B) {
 		benchSend(b, direct, set(body, "content", quote(`{"content":"`+string(bytes.Repeat([]byte("x"), 64<<10))+`"}`)))
 	})
+}
+
+func BenchmarkReplayGuard(b *testing.B) {
+	g := newReplayGuard(defaultReplayCapacity, prometheus.NewCounter(prometheus.CounterOpts{Name: "evicted"}))
+	app := &chat.App{ID: 1, Settings: chat.DefaultSettings()}
+	start := time.Now()
+	cr := &credentials{timestamp: start.String(), signature: "45beb7cc7307889a8e711219a47b7cf6a5b000e8"}
+	var nonce [18]byte
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	n := 0
+	b.ReportAllocs()
+	for b.Loop() {
+		// 3,000 calls a second.
+		now := start.Add(time.Duration(n/3) * time.Millisecond)
+		cr.nonce, cr.at = string(strconv.AppendInt(nonce[:0], int64(n), 10)), now.UnixMilli()
+		n++
+		if !g.first(app, cr, now) {
+			b.Fatal("a first use was refused")
+		}
+	}
+	b.StopTimer()
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	b.ReportMetric(float64(int64(after.HeapAlloc)-int64(before.HeapAlloc))/float64(max(g.apps[1].size, 1)), "B/call")
 }

@@ -169,3 +169,30 @@ func TestIdempotencyUnknownOutcome(t *testing.T) {
 		t.Error("head", w.head("u2"))
 	}
 }
+
+// With little space writes are refused as "later", reads are not, and the very
+// same call gets through when there is room again.
+func TestLittleSpace(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.call(issue, `{"userId":"u1","name":"n"}`).want(t, 200, 0, "")
+	w.fs.free.Store(0)
+	w.restart()
+	h := w.signed(w.app)
+	h.Set("Idempotency-Key", "k")
+	for range 2 {
+		r := w.do(http.MethodPost, direct, h, sendBody(""))
+		r.want(t, 503, 1050, "little free disk space, writes are refused until there is more")
+		if r.Header.Get("Retry-After") != "5" {
+			t.Error(r.Header)
+		}
+	}
+	w.call(issue, `{"userId":"u2","name":"n"}`).want(t, 503, 1050, "")
+	w.call(user, `{"userId":"u1"}`).want(t, 200, 0, "")
+	w.fs.free.Store(1 << 40)
+	w.restart()
+	w.do(http.MethodPost, direct, h, sendBody("")).want(t, 200, 0, "")
+	if w.head("u2") != 1 {
+		t.Error("head", w.head("u2"))
+	}
+}

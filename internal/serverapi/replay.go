@@ -24,7 +24,8 @@ const (
 // A replayGuard remembers the signatures of accepted calls for as long as their
 // timestamps are good, so that each is good once.
 //
-// A remembered call is 8 bytes of a keyed hash, in the slot of its timestamp.
+// A remembered call is 8 bytes of a keyed hash, measured at 26 with the table
+// around it, in the slot of its timestamp.
 // With a million remembered, one call in 2^44 is taken for another. A slot is
 // dropped whole: once the window has passed it, or, oldest first, when the app
 // has more calls than fit; until the window has passed those, they could be

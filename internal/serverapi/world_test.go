@@ -50,7 +50,7 @@ const (
 // A world is a server API over everything real below it, on a disk in memory.
 type world struct {
 	t       *testing.T
-	fs      vfs.FS
+	fs      *disk
 	clock   *clock
 	handler http.Handler
 	dir     *directory.Directory
@@ -70,6 +70,22 @@ type clock struct{ ms atomic.Int64 }
 
 func (c *clock) now() time.Time          { return time.UnixMilli(c.ms.Load()) }
 func (c *clock) advance(d time.Duration) { c.ms.Add(d.Milliseconds()) }
+
+// A disk is in memory, with as much room as it is told to have.
+type disk struct {
+	vfs.FS
+	free atomic.Uint64
+}
+
+func newDisk() *disk {
+	d := &disk{FS: vfs.NewMem()}
+	d.free.Store(1 << 40)
+	return d
+}
+
+func (d *disk) GetDiskUsage(string) (vfs.DiskUsage, error) {
+	return vfs.DiskUsage{AvailBytes: d.free.Load(), TotalBytes: 1 << 41}, nil
+}
 
 // presence is a node's client connections, as far as this door sees them.
 type presence struct {
@@ -149,7 +165,7 @@ func (l *lockedBuffer) String() string {
 
 func newWorld(t *testing.T, settings ...string) *world {
 	t.Helper()
-	w := &world{t: t, fs: vfs.NewMem(), clock: new(clock), said: &presence{online: map[string]bool{}}}
+	w := &world{t: t, fs: newDisk(), clock: new(clock), said: &presence{online: map[string]bool{}}}
 	w.clock.ms.Store(time.Date(2026, 11, 22, 4, 0, 0, 0, time.UTC).UnixMilli())
 	w.open()
 	w.app = w.newApp("uwd1c0sxdlx2", "s3cret-of-the-app")
