@@ -212,7 +212,7 @@ type Once struct {
 	Key  [16]byte // hash of scope and key
 	Body [16]byte // hash of the request, to tell a repeat from a misuse
 	Left []string // targets that were left out and got no UID
-	// First and At are filled in by the engine from the append that carries it.
+	// First is filled in by the engine from the append that carries it.
 	First chat.UID
 }
 

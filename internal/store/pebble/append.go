@@ -15,7 +15,7 @@ import (
 // well under a second of work.
 const (
 	maxQueued      = 16 << 10
-	maxQueuedBytes = 64 << 20
+	maxQueuedBytes = 32 << 20
 	retryQueue     = time.Second
 )
 
@@ -44,6 +44,7 @@ func (j *job) release() {
 	for _, h := range j.heads {
 		h.unpin()
 	}
+	clear(j.heads) // a pooled job must not hold heads in memory
 	j.heads = j.heads[:0]
 }
 
@@ -104,7 +105,8 @@ func (s *Store) admit(ctx context.Context, a *store.Append) (*job, error) {
 	j := jobs.Get().(*job)
 	j.a = a
 	j.state.Store(jobQueued)
-	j.size = len(a.Message.Content) + 256 + 64*len(a.Targets)
+	// A target costs its pinned head as well as its rows.
+	j.size = len(a.Message.Content) + 256 + 128*len(a.Targets)
 	if err := s.pinHeads(j); err != nil {
 		j.release()
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -45,6 +46,9 @@ func benchUsers(n int) []string {
 	for i := range ids {
 		ids[i] = fmt.Sprintf("user-%08d", i)
 	}
+	// In no order, as recipients come.
+	rng := rand.New(rand.NewPCG(1, 1))
+	rng.Shuffle(n, func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
 	return ids
 }
 

@@ -16,22 +16,17 @@ func (s *Store) Once(ctx context.Context, key [16]byte) (*store.Once, error) {
 	}
 	now := s.now().UnixMilli()
 	oldest := now - store.OnceLife.Milliseconds()
-	// Rows stand under the day of their UID. After the clock stepped back UIDs
-	// can be ahead of it, so the newest one's day counts too.
-	newest := dayOf(max(now, s.durable.Load().Millis()))
-	low := dayOf(oldest)
-	for day := newest; day >= low && day+2 >= newest; day-- {
-		o, err := s.onceOf(day, key)
+	// A row stands under the day of its UID. That is ahead of the clock after the
+	// clock stepped back, so the newest UID's day counts as well.
+	newest := int64(dayOf(s.durable.Load().Millis()))
+	today := int64(dayOf(now))
+	for _, day := range [...]int64{newest, newest - 1, today, today - 1} {
+		if day < 0 || day < today-1 {
+			continue
+		}
+		o, err := s.onceOf(uint16(day), key)
 		if err != nil || o != nil && o.First.Millis() > oldest {
 			return o, err
-		}
-	}
-	if low+2 < newest {
-		for day := dayOf(now); day >= low; day-- {
-			o, err := s.onceOf(day, key)
-			if err != nil || o != nil && o.First.Millis() > oldest {
-				return o, err
-			}
 		}
 	}
 	return nil, nil

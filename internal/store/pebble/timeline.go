@@ -91,8 +91,11 @@ func (s *Store) Read(ctx context.Context, app chat.AppID, user string, r store.R
 			tailHi = lo + limit - 1
 		}
 	}
-	if dst, ok := h.readTail(tailLo, tailHi, r.Reverse, dst); ok {
-		return dst, nil
+	// Not across midnight: an older day may be past its time.
+	if tailLo >= state.first {
+		if dst, ok := h.readTail(tailLo, tailHi, r.Reverse, dst); ok {
+			return dst, nil
+		}
 	}
 
 	highDay := state.day

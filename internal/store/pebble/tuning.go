@@ -18,7 +18,7 @@ func tuned(fs vfs.FS, cacheBytes int64, logger pdb.Logger) *pdb.Options {
 		L0CompactionThreshold:       4,
 		L0StopWritesThreshold:       1000,
 		LBaseMaxBytes:               256 << 20,
-		MaxOpenFiles:                1000,
+		MaxOpenFiles:                512,
 		WALBytesPerSync:             0,
 		BytesPerSync:                1 << 20,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },

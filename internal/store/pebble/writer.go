@@ -188,7 +188,7 @@ func (s *Store) build(c *commit) error {
 	w.refs = w.refs[:0]
 	size := 64
 	for _, j := range c.jobs {
-		size += j.size + 64*len(j.heads)
+		size += j.size
 	}
 	var b *pdb.Batch
 	for _, j := range c.jobs {
