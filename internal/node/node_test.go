@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,6 +26,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"github.com/parleychat/parley/api"
@@ -428,6 +430,39 @@ func TestReachable(t *testing.T) {
 		}
 		if got := reachable(a); got != want {
 			t.Errorf("%s is reached at %s, want %s", given, got, want)
+		}
+	}
+}
+
+// docs/operations.md lists the metrics, and lists none that is not there.
+func TestMetricsAreDocumented(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "operations.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := startHouse(t, testConfig(t), unchanged)
+	described := make(chan *prometheus.Desc, 1000)
+	h.registry.Describe(described)
+	close(described)
+	name := regexp.MustCompile(`fqName: "(parley_[a-z0-9_]+)"`)
+	known := map[string]bool{}
+	for d := range described {
+		if m := name.FindStringSubmatch(d.String()); m != nil {
+			known[m[1]] = true
+		}
+	}
+	if len(known) < 20 {
+		t.Errorf("found only %d metrics", len(known))
+	}
+	for metric := range known {
+		if !bytes.Contains(page, []byte("`"+metric+"`")) {
+			t.Errorf("docs/operations.md does not list %s", metric)
+		}
+	}
+	for _, m := range regexp.MustCompile("\\| `(parley_[a-z0-9_]+)` \\|").FindAllSubmatch(page, -1) {
+		if !known[string(m[1])] {
+			t.Errorf("docs/operations.md lists %s, which no node has", m[1])
 		}
 	}
 }
