@@ -39,6 +39,7 @@ type scale struct {
 	read         time.Duration // and for one timeline
 	deliver      time.Duration // longest time for a message to all, or a late ping
 	settle       time.Duration // before something is measured at rest
+	probe        time.Duration // of the disk
 }
 
 var fullScale = scale{
@@ -46,7 +47,7 @@ var fullScale = scale{
 	groupCallers: 16, group: 1000,
 	participants: 10_000,
 	connections:  15_000, ping: 5 * time.Second,
-	verify: 45 * time.Second, read: 20 * time.Second, deliver: 20 * time.Second, settle: 3 * time.Second,
+	verify: 45 * time.Second, read: 20 * time.Second, deliver: 20 * time.Second, settle: 3 * time.Second, probe: time.Second,
 }
 
 // A Report is the outcome of a run.
@@ -105,6 +106,11 @@ type Server struct {
 	CPUSeconds float64 `json:"cpuSeconds"`
 	RSSBefore  int64   `json:"rssBefore"` // bytes
 	RSSAfter   int64   `json:"rssAfter"`
+
+	// How busy it, we and all others kept the machine, in cores.
+	Cores     float64 `json:"cores"`
+	Generator float64 `json:"generatorCores"`
+	Others    float64 `json:"otherCores"`
 }
 
 // A Floor is what the project promises, and what was reached.
@@ -156,6 +162,9 @@ func Run(ctx context.Context, o Options, out io.Writer) (*Report, error) {
 	}
 
 	r := &Report{Machine: machine(o.Dir)}
+	if err := r.Machine.timeSyncs(o.Dir, o.scale.probe); err != nil {
+		return r, fmt.Errorf("write to %s: %w", o.Dir, err)
+	}
 	r.Machine.print(out)
 	for _, name := range cases {
 		for _, measure := range measures[name] {
@@ -170,6 +179,9 @@ func Run(ctx context.Context, o Options, out io.Writer) (*Report, error) {
 					res.print(out) // what there is says where it failed
 				}
 				return r, fmt.Errorf("measure %s: %w", name, err)
+			}
+			if o := res.Server.Others; o > 0.2 {
+				res.Notes = append(res.Notes, fmt.Sprintf("other processes kept %.1f cores busy meanwhile; the figures are of what was left", o))
 			}
 			r.Results = append(r.Results, *res)
 			res.print(out)
@@ -232,6 +244,9 @@ func (m *Machine) print(out io.Writer) {
 	if m.Load != "" {
 		fmt.Fprintf(out, "\nload average of the minute before: %s; whatever else runs takes from both server and generator", m.Load)
 	}
+	if l := m.Sync; l != nil {
+		fmt.Fprintf(out, "\ndisk: %s: p50 %.2f ms, p99 %.2f ms", l.Of, l.P50, l.P99)
+	}
 	fmt.Fprintln(out, "\nserver: its own process on the same machine, every setting at its default but the limits, which are off")
 	if m.FileSystem == "tmpfs" {
 		fmt.Fprintln(out, "note: tmpfs is memory. Syncing costs nothing there; the figures say nothing about a disk.")
@@ -246,8 +261,9 @@ func (r *Result) print(out io.Writer) {
 	if l := r.Latency; l != nil {
 		fmt.Fprintf(out, "  %-28s p50 %.1f ms, p99 %.1f ms, p99.9 %.1f ms\n", l.Of, l.P50, l.P99, l.P999)
 	}
-	fmt.Fprintf(out, "  %-28s %.2f s CPU (%.2f cores), memory %.1f MB before, %.1f MB after\n", "server",
-		r.Server.CPUSeconds, r.Server.CPUSeconds/max(r.Seconds, 0.001), float64(r.Server.RSSBefore)/1e6, float64(r.Server.RSSAfter)/1e6)
+	s := &r.Server
+	fmt.Fprintf(out, "  %-28s %.2f s CPU, memory %.1f MB before, %.1f MB after\n", "server", s.CPUSeconds, float64(s.RSSBefore)/1e6, float64(s.RSSAfter)/1e6)
+	fmt.Fprintf(out, "  %-28s server %.2f, generator %.2f, others %.2f\n", "cores busy", s.Cores, s.Generator, s.Others)
 	fmt.Fprintf(out, "  %-28s %s\n", "checked", r.Verified)
 	for _, f := range r.Floors {
 		bound, verdict := "at least", "reached"

@@ -19,7 +19,7 @@ var smallScale = scale{
 	groupCallers: 2, group: 5,
 	participants: 4,
 	connections:  5, ping: 30 * time.Millisecond,
-	verify: 10 * time.Second, read: 5 * time.Second, deliver: 10 * time.Second, settle: 30 * time.Millisecond,
+	verify: 10 * time.Second, read: 5 * time.Second, deliver: 10 * time.Second, settle: 30 * time.Millisecond, probe: time.Millisecond,
 }
 
 func small(t *testing.T, f *fake, cases ...string) Options {

@@ -47,7 +47,7 @@ func direct(ctx context.Context, o *Options) (*Result, error) {
 		res.Seconds = o.Time.Seconds()
 		res.Rates = []Rate{rate("requests", l.done.Load(), o.Time)}
 		res.Latency = l.latency.latency("answer")
-		res.Server = serverUse(l.before, l.after)
+		res.Server = between(l.before, l.after)
 		res.Floors = []Floor{
 			atLeast("requests per second", 15_000, res.Rates[0].PerSecond),
 			atMost("p99, ms", 40, res.Latency.P99),
@@ -117,7 +117,7 @@ func (o *Options) groups(ctx context.Context, content int) (*Result, error) {
 			res.Seconds = o.Time.Seconds()
 			res.Rates = []Rate{rate("requests", n, o.Time), rate("recipient messages", n*int64(sc.group), o.Time)}
 			res.Latency = l.latency.latency("answer")
-			res.Server = serverUse(l.before, l.after)
+			res.Server = between(l.before, l.after)
 			running, err = diskSize(data)
 			return err
 		})

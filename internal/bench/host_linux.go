@@ -88,6 +88,22 @@ func processUsage(pid int) (u usage) {
 	return u
 }
 
+// machineCPU is the time that all cores together were not idle.
+func machineCPU() time.Duration {
+	b, _ := os.ReadFile("/proc/stat")
+	line, _, _ := strings.Cut(string(b), "\n")
+	var ticks int64
+	// cpu user nice system idle iowait irq softirq steal; see proc_stat(5).
+	for i, v := range strings.Fields(line) {
+		if i == 0 || i == 4 || i == 5 || i > 8 {
+			continue
+		}
+		n, _ := strconv.ParseInt(v, 10, 64)
+		ticks += n
+	}
+	return time.Duration(ticks) * clockTick
+}
+
 func allocated(info fs.FileInfo) int64 {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		return st.Blocks * 512

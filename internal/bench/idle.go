@@ -37,7 +37,7 @@ func (o *Options) rest(ctx context.Context, srv *server, list []string, res *Res
 	n := len(list)
 	var broken complaints
 	sleep(ctx, o.scale.settle)
-	before := processUsage(srv.pid)
+	before := srv.now()
 	hello := func(token string) []byte {
 		return fmt.Appendf(nil, `{"id":1,"connect":{"token":%q,"name":"bench"}}`, token)
 	}
@@ -50,7 +50,7 @@ func (o *Options) rest(ctx context.Context, srv *server, list []string, res *Res
 	}
 	defer crowd.leave()
 	took := time.Since(start)
-	connected := processUsage(srv.pid)
+	connected := srv.now()
 
 	limit := time.Now().Add(3*o.scale.ping + o.scale.deliver)
 	for crowd.pinged.Load() < int64(n) && time.Now().Before(limit) && ctx.Err() == nil {
@@ -59,22 +59,21 @@ func (o *Options) rest(ctx context.Context, srv *server, list []string, res *Res
 	if left := int64(n) - crowd.pinged.Load(); left > 0 {
 		broken.add("%d connections were not pinged within %s", left, 3*o.scale.ping+o.scale.deliver)
 	}
-	pinged := processUsage(srv.pid)
+	pinged := srv.now()
 	// What connecting left for the garbage collector goes in the course of
 	// the next pings; in a server that runs for months it is long gone.
-	quiet := time.Now()
 	sleep(ctx, max(o.Time, 2*o.scale.ping))
-	after := processUsage(srv.pid)
+	after := srv.now()
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 
-	each := func(u usage) float64 { return float64(u.rss-before.rss) / float64(n) }
-	res.Seconds = time.Since(quiet).Seconds()
+	each := func(m moment) float64 { return float64(m.server.rss-before.server.rss) / float64(n) }
+	res.Seconds = after.at.Sub(pinged.at).Seconds()
 	res.Rates = []Rate{rate("connections made", int64(n), took)}
-	res.Server = serverUse(pinged, after)
-	res.Server.RSSBefore = before.rss
-	if after.rss > 0 {
+	res.Server = between(pinged, after)
+	res.Server.RSSBefore = before.server.rss
+	if after.server.rss > 0 {
 		res.Floors = []Floor{atMost("bytes of memory per connection", 6*1024, each(after))}
 		res.Notes = append(res.Notes, fmt.Sprintf("memory per connection was %.0f bytes when all were connected, %.0f when all had been through a ping", each(connected), each(pinged)))
 	} else {

@@ -17,7 +17,7 @@ type load struct {
 	latency  histogram
 	done     atomic.Int64 // requests answered within it
 
-	before, after usage // of the server, at its ends
+	before, after moment // its ends
 }
 
 // warmUp is the part of the time that comes before the measured one.
@@ -59,9 +59,9 @@ func (l *load) run(ctx context.Context, srv *server, n int, d time.Duration, req
 		})
 	}
 	sleepUntil(ctx, l.from)
-	l.before = processUsage(srv.pid)
+	l.before = srv.now()
 	sleepUntil(ctx, l.to)
-	l.after = processUsage(srv.pid)
+	l.after = srv.now()
 	wg.Wait()
 	return context.Cause(ctx)
 }
@@ -75,10 +75,6 @@ func sleep(ctx context.Context, d time.Duration) {
 	case <-t.C:
 	case <-ctx.Done():
 	}
-}
-
-func serverUse(before, after usage) Server {
-	return Server{CPUSeconds: (after.cpu - before.cpu).Seconds(), RSSBefore: before.rss, RSSAfter: after.rss}
 }
 
 func (h *histogram) latency(of string) *Latency {

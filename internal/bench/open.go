@@ -75,17 +75,16 @@ func open(ctx context.Context, o *Options) (*Result, error) {
 		}
 		defer backend.close()
 		var (
-			before, after usage
-			from          time.Time
-			messages      int64
-			warm          = time.Now().Add(time.Duration(warmUp * float64(o.Time)))
-			end           = warm.Add(o.Time)
-			seq           uint64
+			before   moment
+			messages int64
+			warm     = time.Now().Add(time.Duration(warmUp * float64(o.Time)))
+			end      = warm.Add(o.Time)
+			seq      uint64
 		)
 		for ; time.Now().Before(end) && ctx.Err() == nil; seq++ {
 			if !measured.Load() && time.Now().After(warm) {
 				measured.Store(true)
-				before, from = processUsage(srv.pid), time.Now()
+				before = srv.now()
 			}
 			missing.Store(int64(n))
 			sent.Store(time.Now().UnixNano())
@@ -106,8 +105,8 @@ func open(ctx context.Context, o *Options) (*Result, error) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		took := time.Since(from)
-		after = processUsage(srv.pid)
+		after := srv.now()
+		took := after.at.Sub(before.at)
 		sleep(ctx, o.scale.settle) // in which doubles would come
 		crowd.leave()
 
@@ -115,7 +114,7 @@ func open(ctx context.Context, o *Options) (*Result, error) {
 		res.Seconds = took.Seconds()
 		res.Rates = []Rate{rate("messages", messages, took), rate("deliveries", deliveries, took)}
 		res.Latency = latency.latency("call to receipt")
-		res.Server = serverUse(before, after)
+		res.Server = between(before, after)
 		if res.Server.CPUSeconds > 0 {
 			res.Floors = []Floor{atLeast("deliveries per core second", 80_000, float64(deliveries)/res.Server.CPUSeconds)}
 		} else {
