@@ -63,11 +63,15 @@ func (b *Book[K]) Take(key K, r chat.Rate, n int, field string) error {
 	return err
 }
 
-// Forget drops key's bucket.
-func (b *Book[K]) Forget(key K) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	delete(b.buckets, key)
+// Return gives back n tokens that Take took for a call which came to nothing.
+func (b *Book[K]) Return(key K, r chat.Rate, n int) {
+	if r.N == 0 || n == 0 {
+		return
+	}
+	now := b.now()
+	// Taking less than nothing adds, and a bucket never holds more than its
+	// burst.
+	b.bucket(key, r, now).limiter.AllowN(now, -n)
 }
 
 func (b *Book[K]) bucket(key K, r chat.Rate, now time.Time) *bucket {

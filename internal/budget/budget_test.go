@@ -101,10 +101,6 @@ func TestKeysAreApart(t *testing.T) {
 		}
 	}
 	refused(t, b.Take(3, r, 1, "f"), time.Second, 0, time.Second)
-	b.Forget(3)
-	if err := b.Take(3, r, 1, "f"); err != nil {
-		t.Error(err)
-	}
 }
 
 // A new limit is in force with the next call.
@@ -170,5 +166,25 @@ func BenchmarkTake(b *testing.B) {
 		if err := book.Take(1, r, 1, "f"); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+func TestReturnGivesBack(t *testing.T) {
+	t.Parallel()
+	b := NewBook[string](newClock().now)
+	r := chat.Rate{N: 10, Per: time.Minute}
+	for range 100 {
+		if err := b.Take("k", r, 10, "f"); err != nil {
+			t.Fatalf("a returned budget is not there: %v", err)
+		}
+		b.Return("k", r, 10)
+	}
+	// What is given back does not make the bucket larger.
+	b.Return("k", r, 10)
+	if err := b.Take("k", r, 10, "f"); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Take("k", r, 1, "f"); chat.KindOf(err) != chat.KindRate {
+		t.Fatalf("more than a full bucket was given: %v", err)
 	}
 }

@@ -79,10 +79,9 @@ type Settings struct {
 	MissedDays    int
 	History       bool
 
-	RegisteredUsersOnly  bool
-	ExistingChannelsOnly bool
-	UnknownBuiltins      bool
-	CustomTypes          map[string]TypeFlags
+	RegisteredUsersOnly bool
+	UnknownBuiltins     bool
+	CustomTypes         map[string]TypeFlags
 
 	Sessions int
 }
@@ -112,7 +111,6 @@ var AppSettings = []Setting{
 	boolSetting("history.enabled", "true", "Store messages with shouldPersist 1 in history.", func(s *Settings) *bool { return &s.History }),
 	boolSetting("users.registered-only", "false", "Refuse sends from or to users who were never issued a token.", func(s *Settings) *bool { return &s.RegisteredUsersOnly }),
 	intSetting("users.sessions", "32", 1, 1000, "Connections one user may have at once.", func(s *Settings) *int { return &s.Sessions }),
-	boolSetting("open.existing-only", "false", "Refuse open channel sends and entries to channels that were not created before.", func(s *Settings) *bool { return &s.ExistingChannelsOnly }),
 	boolSetting("types.unknown-builtins", "false", "Accept RC: types this server does not know, as custom types.", func(s *Settings) *bool { return &s.UnknownBuiltins }),
 	{
 		Name:    "types.custom",

@@ -77,7 +77,7 @@ func TestSetSettings(t *testing.T) {
 		{"auth.window", "90s", "1m30s"}, {"auth.window", "0", "0s"}, {"auth.window", "24h", "24h0m0s"},
 		{"auth.replay", "0", "false"}, {"tokens.lifetime", "720h", "720h0m0s"},
 		{"missed.days", "1", "1"}, {"users.sessions", "1000", "1000"}, {"history.enabled", "false", "false"},
-		{"users.registered-only", "true", "true"}, {"open.existing-only", "1", "true"}, {"types.unknown-builtins", "T", "true"},
+		{"users.registered-only", "true", "true"}, {"types.unknown-builtins", "T", "true"},
 		{"types.custom", "b=status,a=none,c=counted,d=persisted", "a=none,b=status,c=counted,d=persisted"},
 	} {
 		s := DefaultSettings()

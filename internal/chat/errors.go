@@ -17,7 +17,6 @@ const (
 	KindTooLong                     // a field is longer than allowed
 	KindNotFound                    // the thing named does not exist
 	KindNoUser                      // the user named does not exist
-	KindNoOpenChannel               // the open channel named does not exist, and the app is strict
 	KindConflict                    // the same idempotency key came with another request
 	KindRate                        // over a rate limit; a repeat later can succeed
 	KindFeatureOff                  // the app has this feature switched off
@@ -38,7 +37,6 @@ var kindNames = [...]string{
 	KindTooLong:         "too_long",
 	KindNotFound:        "not_found",
 	KindNoUser:          "no_user",
-	KindNoOpenChannel:   "no_open_channel",
 	KindConflict:        "conflict",
 	KindRate:            "rate",
 	KindFeatureOff:      "feature_off",

@@ -114,13 +114,12 @@ type rule struct {
 	field      string // of the targets, as requests name it
 	maxTargets int
 	limit      func(*chat.Settings) chat.Rate
-	setting    string
 }
 
 var rules = map[chat.ChannelType]rule{
-	chat.Direct: {"toUserIds", chat.MaxDirectRecipients, func(s *chat.Settings) chat.Rate { return s.LimitDirect }, "limits.direct"},
-	chat.System: {"toUserIds", chat.MaxSystemRecipients, func(s *chat.Settings) chat.Rate { return s.LimitSystem }, "limits.system"},
-	chat.Open:   {"toChannelIds", chat.MaxOpenChannels, func(s *chat.Settings) chat.Rate { return s.LimitOpen }, "limits.open"},
+	chat.Direct: {"toUserIds", chat.MaxDirectRecipients, func(s *chat.Settings) chat.Rate { return s.LimitDirect }},
+	chat.System: {"toUserIds", chat.MaxSystemRecipients, func(s *chat.Settings) chat.Rate { return s.LimitSystem }},
+	chat.Open:   {"toChannelIds", chat.MaxOpenChannels, func(s *chat.Settings) chat.Rate { return s.LimitOpen }},
 }
 
 // Send checks the request, admits it, and makes it durable for all its targets
@@ -155,10 +154,12 @@ func (c *Courier) send(ctx context.Context, app *chat.App, s *Send) (*Sent, erro
 		}
 	}
 	// Clients have a limit of their own, kept where their connection is.
+	budget, limit := budgetKey{app.ID, m.ChannelType}, chat.Rate{}
 	if m.Origin == chat.FromServer {
-		if err := c.budgets.Take(budgetKey{app.ID, m.ChannelType}, r.limit(&app.Settings), len(targets), r.field); err != nil {
-			return nil, err
-		}
+		limit = r.limit(&app.Settings)
+	}
+	if err := c.budgets.Take(budget, limit, len(targets), r.field); err != nil {
+		return nil, err
 	}
 
 	a := &store.Append{
@@ -172,6 +173,11 @@ func (c *Courier) send(ctx context.Context, app *chat.App, s *Send) (*Sent, erro
 		s.Claim.appending = true
 	}
 	if err := c.store.Append(ctx, a); err != nil {
+		if chat.KindOf(err) == chat.KindUnavailable {
+			// Nothing was kept. Without this, retries against a full disk would
+			// end in a rate limit.
+			c.budgets.Return(budget, limit, len(targets))
+		}
 		return nil, err
 	}
 	return placed(a.Placed.First, targets, nil), nil

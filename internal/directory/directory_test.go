@@ -156,7 +156,7 @@ func TestTokens(t *testing.T) {
 			t.Fatalf("verify: %+v, %v", g, err)
 		}
 	}
-	forged, err := jwt.NewWithClaims(jwt.SigningMethodHS256, &claims{App: a.Key, User: "bob", Issued: millis(h.clock().UnixMilli())}).SignedString(other.TokenKey)
+	forged, err := jwt.NewWithClaims(jwt.SigningMethodHS256, &claims{App: a.Key, User: "bob", Issued: millis(h.clock().Unix())}).SignedString(other.TokenKey)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -235,8 +235,15 @@ func TestTokenFitsItsBound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if token := h.token(a, strings.Repeat("u", chat.MaxID)); len(token) > 256 {
-		t.Errorf("token of %d bytes for a 64-byte userId, want at most 256", len(token))
+	for _, c := range []string{"u", "<", "&", "é"} {
+		user := strings.Repeat(c, chat.MaxID/len(c))
+		token := h.token(a, user)
+		if len(token) > 256 {
+			t.Errorf("token of %d bytes for %s, want at most 256", len(token), user)
+		}
+		if g, err := h.Verify(t.Context(), token); err != nil || g.User.ID != user {
+			t.Errorf("token for %s: %v", user, err)
+		}
 	}
 }
 

@@ -79,7 +79,7 @@ type Rooms struct {
 }
 
 type shard struct {
-	mu    sync.Mutex // tier 1: taken before a room's, never inside
+	mu    sync.Mutex // tier 1: a room's is only tried inside
 	rooms map[Key]*room
 }
 
@@ -92,6 +92,7 @@ type room struct {
 	offset  uint64
 	ring    []*Publication // the newest, oldest first, at most ringSize
 	emptyAt time.Time
+	dropped bool // whoever still found it must look again
 }
 
 // New makes an empty set of rooms.
@@ -204,23 +205,29 @@ func (r *Rooms) Participants(key Key) int {
 	return len(rm.users)
 }
 
-// lock finds the room, made when missing if create, and locks it.
+// lock finds the room, made when missing if create, and locks it. The shard is
+// let go first: a room that is busy publishing holds up nobody else's.
 func (r *Rooms) lock(key Key, create bool) *room {
 	s := &r.shards[maphash.Comparable(seed, key)%shards]
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	rm := s.rooms[key]
-	if rm == nil {
-		if !create {
+	for {
+		s.mu.Lock()
+		rm := s.rooms[key]
+		if rm == nil && create {
+			// The epoch is new with every room: offsets outlive neither the
+			// process nor a room that was dropped.
+			rm = &room{epoch: rand.Text()[:8], members: map[Member]int{}, users: map[string]int{}, emptyAt: r.now()}
+			s.rooms[key] = rm
+		}
+		s.mu.Unlock()
+		if rm == nil {
 			return nil
 		}
-		// The epoch is new with every room: offsets outlive neither the
-		// process nor a room that was dropped.
-		rm = &room{epoch: rand.Text()[:8], members: map[Member]int{}, users: map[string]int{}, emptyAt: r.now()}
-		s.rooms[key] = rm
+		rm.mu.Lock()
+		if !rm.dropped {
+			return rm
+		}
+		rm.mu.Unlock()
 	}
-	rm.mu.Lock()
-	return rm
 }
 
 var seed = maphash.MakeSeed()
@@ -245,10 +252,11 @@ func (r *Rooms) sweep() {
 		s := &r.shards[i]
 		s.mu.Lock()
 		for key, rm := range s.rooms {
-			// Whoever holds a room found it under this lock, and none can find
-			// it now: a room seen empty here stays so.
-			rm.mu.Lock()
+			if !rm.mu.TryLock() {
+				continue // in use, so not one to drop
+			}
 			if len(rm.list) == 0 && rm.emptyAt.Before(before) {
+				rm.dropped = true
 				delete(s.rooms, key)
 			}
 			rm.mu.Unlock()
