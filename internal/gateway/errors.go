@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/parleychat/parley/internal/chat"
+	"github.com/parleychat/parley/internal/websocket"
 )
 
 // An ErrorRow is one error code that answers to commands can carry.
@@ -51,7 +52,6 @@ var errorTable = []ErrorRow{
 	{1051, "outcome unknown, repeat with the same clientMsgId", true, []chat.Kind{chat.KindUnknown}, "The call was under way when something failed. Repeated with the same clientMsgId it is done once."},
 	{20109, "clients cannot send to the system channel", false, []chat.Kind{chat.KindSystemReadOnly}, "Only the app's backend sends system messages."},
 	{20604, "sending too fast", true, []chat.Kind{chat.KindTooFast}, "The connection sends more messages than the app setting limits.client allows."},
-	{23410, "no such open channel", false, []chat.Kind{chat.KindNoOpenChannel}, "The open channel does not exist, and the app takes existing ones only."},
 	{30016, "content too large", false, []chat.Kind{chat.KindContentTooLarge}, "A message's content is over 131072 bytes of UTF-8."},
 }
 
@@ -113,11 +113,12 @@ type DisconnectRow struct {
 }
 
 // Reconnect reports whether clients come back by themselves after this code.
-func (d DisconnectRow) Reconnect() bool { return d.Code < 3500 || d.Code >= 4000 && d.Code < 4500 }
+func (d DisconnectRow) Reconnect() bool {
+	return (d.Code < 3500 || d.Code >= 4000 && d.Code < 4500) && d.Code != websocket.CodeTooBig // B9
+}
 
 var (
 	closeShutdown     = &DisconnectRow{3001, "shutdown", "The server stops. Its clients are closed one after the other, so that they do not all come back at once."}
-	closeServerError  = &DisconnectRow{3004, "internal server error", "A fault of the server ended the connection."}
 	closeExpired      = &DisconnectRow{3005, "connection expired", "The token was voided, or its lifetime ended and the client did not refresh it."}
 	closeSlow         = &DisconnectRow{3008, "slow", "The client read nothing for 30 seconds while there was something to read. It can be seen only by a client that reads on before the connection is gone."}
 	closeInsufficient = &DisconnectRow{3010, "insufficient state", "Entries that this client still had to be given are past their retention. It reconnects and is told so."}
@@ -135,7 +136,7 @@ var disconnectTable = []*DisconnectRow{
 	{1002, "protocol error", "The client broke the WebSocket protocol; the reason says how."},
 	{1007, "text is not UTF-8", "A text frame does not hold UTF-8."},
 	{1009, "message too big", "A frame is over 64 KiB before the connect command, or over 1 MiB after it."},
-	closeShutdown, closeServerError, closeExpired, closeSlow, closeInsufficient, closeNoPong, closeTooMany,
+	closeShutdown, closeExpired, closeSlow, closeInsufficient, closeNoPong, closeTooMany,
 	closeInvalidToken, closeBadRequest, closeStale, closeConnLimit, closeInapt,
 }
 
