@@ -27,7 +27,9 @@ type cursors struct {
 	dirty    map[deviceKey]cursor
 	flushing map[deviceKey]cursor // being written; nil when nothing is
 
-	flushMu sync.Mutex // one flush at a time; taken before mu
+	// flushMu is held while the store is written: it is there to make flushes
+	// wait for each other, and nobody else takes it. Before mu.
+	flushMu sync.Mutex
 }
 
 type cursor struct {

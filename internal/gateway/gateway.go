@@ -97,6 +97,7 @@ type Gateway struct {
 func New(o Options) *Gateway {
 	setDefault(&o.PingInterval, 25*time.Second)
 	setDefault(&o.PongTimeout, 10*time.Second)
+	o.PongTimeout = min(o.PongTimeout, o.PingInterval*4/5) // B4: a pong belongs to one ping
 	setDefault(&o.StaleAfter, 15*time.Second)
 	setDefault(&o.DrainTimeout, 30*time.Second)
 	setDefault(&o.QueueBytes, 256<<10)

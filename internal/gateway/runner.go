@@ -141,11 +141,10 @@ func (r *runner) turn(c *conn) turnResult {
 		c.mu.Unlock()
 		return turnDone
 	}
-	dropped := c.closing == closeSlow
-	for c.queue.waiting > 0 && len(j.buf) < turnBytes && !dropped {
+	for c.queue.waiting > 0 && len(j.buf) < turnBytes {
 		j.add(c.queue.pop())
 	}
-	more := c.queue.waiting > 0 && !dropped
+	more := c.queue.waiting > 0
 	c.makeRoomLocked()
 	closing, live, ping := c.closing, c.state == stateLive, c.pingDue
 	c.mu.Unlock()
@@ -192,9 +191,15 @@ func (r *runner) turn(c *conn) turnResult {
 		c.block(append([]byte(nil), out[n:]...))
 		return turnBlocked
 	}
-	// The reader finds the same error, or this makes it.
-	c.wire.abort()
+	c.lose()
 	return turnDone
+}
+
+// lose ends a connection that cannot be written to. Its reader finds the same
+// error, or this makes it; it may be waiting for the queue to empty, too.
+func (c *conn) lose() {
+	c.disconnect(closeLost)
+	c.wire.abort()
 }
 
 // block leaves the rest of a turn's bytes to a goroutine that waits for the
@@ -217,7 +222,7 @@ func (c *conn) block(rest []byte) {
 		c.makeRoomLocked()
 		c.mu.Unlock()
 		if err != nil {
-			c.wire.abort()
+			c.lose()
 		} else {
 			c.written()
 		}

@@ -513,6 +513,11 @@ func TestUnreadAnswersHoldCommandsBack(t *testing.T) {
 			t.Fatalf("%+v", r)
 		}
 	}
+	// Who goes away meanwhile is not waited for.
+	p.send(lines...)
+	time.Sleep(200 * time.Millisecond)
+	p.ws.Abort()
+	eventually(t, "the connection is gone", func() bool { return h.everyone.len() == 0 })
 }
 
 // A room that is busier than a session can read drops for that session only.
