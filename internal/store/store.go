@@ -54,7 +54,8 @@ type Appender interface {
 	// engine failed: it may or may not have been kept.
 	//
 	// The caller must not touch a again before a.Done was called (when set) or
-	// Append has returned, whichever is later.
+	// Append has returned, whichever is later, and never change its Message: that
+	// is what readers get.
 	Append(ctx context.Context, a *Append) error
 }
 

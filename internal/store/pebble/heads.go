@@ -53,6 +53,11 @@ type headID struct {
 	user string
 }
 
+// hash spreads ids. maphash.Comparable would allocate.
+func (id headID) hash(seed maphash.Seed) uint64 {
+	return maphash.String(seed, id.user) + uint64(id.app)
+}
+
 // heads is the table of heads in memory.
 type heads struct {
 	db     *pdb.DB
@@ -78,7 +83,7 @@ func newHeads(db *pdb.DB, limit int) *heads {
 // pin gives the user's head, loaded and safe from being dropped until unpin.
 func (t *heads) pin(app chat.AppID, user string) (*head, error) {
 	id := headID{app, user}
-	s := &t.shards[maphash.Comparable(t.seed, id)%headShards]
+	s := &t.shards[id.hash(t.seed)%headShards]
 	s.mu.Lock()
 	h := s.m[id]
 	if h == nil {

@@ -165,3 +165,27 @@ func TestTailAndRowsAgree(t *testing.T) {
 		}
 	}
 }
+
+// TestLiveReadsAllocateNothing guards the path that every delivery takes.
+func TestLiveReadsAllocateNothing(t *testing.T) {
+	s := mustOpen(t, Options{Dir: "data", FS: vfs.NewMem()})
+	defer mustClose(t, s)
+	ctx := context.Background()
+	a := direct("alice", "bob")
+	mustAppend(t, s, a)
+	dst := make([]store.Entry, 0, 4)
+	if n := testing.AllocsPerRun(100, func() {
+		got, err := s.Read(ctx, 1, "bob", store.Range{Limit: 4}, dst)
+		if err != nil || len(got) != 1 {
+			t.Fatalf("%d entries, %v", len(got), err)
+		}
+		if _, err := s.Message(ctx, got[0].Ref); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Head(ctx, 1, "bob"); err != nil {
+			t.Fatal(err)
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations to read what was just sent", n)
+	}
+}

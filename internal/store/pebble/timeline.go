@@ -98,23 +98,29 @@ func (s *Store) Read(ctx context.Context, app chat.AppID, user string, r store.R
 		}
 	}
 
-	highDay := state.day
 	if lo >= state.first {
 		lowDay = state.day
 	}
+	return s.readRows(h, lowDay, state.day, lo, hi, r, dst)
+}
+
+// readRows is Read where memory does not do. It is apart because its closure puts
+// what it uses on the heap.
+func (s *Store) readRows(h *head, low, high uint16, lo, hi uint64, r store.Range, dst []store.Entry) ([]store.Entry, error) {
 	scan := s.scanTimeline
 	if r.Reverse {
 		scan = s.scanTimelineBack
 	}
-	err = scan(h, lowDay, highDay, lo, hi, func(offset uint64, row []byte) (bool, error) {
+	left := r.Limit
+	err := scan(h, low, high, lo, hi, func(offset uint64, row []byte) (bool, error) {
 		e, err := decodeEntry(row)
 		if err != nil {
 			return false, fmt.Errorf("timeline row: %w", err)
 		}
 		e.User, e.Offset = h.user, offset
 		dst = append(dst, e)
-		limit--
-		return limit > 0, nil
+		left--
+		return left > 0, nil
 	})
 	return dst, err
 }

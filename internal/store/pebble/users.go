@@ -34,7 +34,7 @@ type stripes struct {
 func (s *stripes) lock(app chat.AppID, ids ...string) (unlock func()) {
 	at := make([]int, len(ids))
 	for i, id := range ids {
-		at[i] = int(maphash.Comparable(s.seed, headID{app, id}) % uint64(len(s.locks)))
+		at[i] = int(headID{app, id}.hash(s.seed) % uint64(len(s.locks)))
 	}
 	slices.Sort(at)
 	at = slices.Compact(at)
