@@ -15,7 +15,7 @@ run: build
 	exec ./bin/parley serve --banner
 
 build:
-	$(GO) build -trimpath -o bin/parley ./cmd/parley
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/parley ./cmd/parley
 
 test:
 	scripts/setup

@@ -233,7 +233,7 @@ func TestFirstApp(t *testing.T) {
 func TestDemo(t *testing.T) {
 	t.Parallel()
 	out, errOut, code := parley(t, "demo")
-	if code != 0 || strings.Contains(out, "BROKEN") || strings.Count(out, "kept") != 9 {
+	if code != 0 || strings.Contains(out, "BROKEN") || strings.Count(out, "\n  kept    ") != 9 {
 		t.Errorf("code %d\n%s%s", code, out, errOut)
 	}
 }

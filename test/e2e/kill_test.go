@@ -30,8 +30,9 @@ const (
 // its recipients or for none; and what was not answered and had a key can be
 // repeated with it and then is there exactly once.
 //
-// A killed process leaves the page cache behind, so this says nothing about
-// syncing: that is shown on a file system that forgets, beside the engine.
+// A killed process leaves the page cache behind, so this notices a server that
+// answers before its log has left the process, and not one that only forgets to
+// sync: that is shown on a file system that forgets, beside the engine.
 func TestKill(t *testing.T) {
 	t.Parallel()
 	s := start(t)
