@@ -322,3 +322,40 @@ func TestQueueIsBounded(t *testing.T) {
 		t.Errorf("head is %d, %v, with %d refused of %d", n, err, refused.Load(), tried)
 	}
 }
+
+// TestCanceledUnderWay cancels an append that the writer has taken: its outcome is
+// unknown to the caller, and Done tells it later.
+func TestCanceledUnderWay(t *testing.T) {
+	t.Parallel()
+	s := mustOpen(t, Options{Dir: "data", FS: vfs.NewMem()})
+	defer mustClose(t, s)
+	taken, release := make(chan struct{}, 1), make(chan struct{})
+	s.beforeApply = func(*commit) {
+		taken <- struct{}{}
+		<-release
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	settled := make(chan error, 2)
+	a := direct("alice", "bob")
+	a.Done = func(err error) { settled <- err }
+	go func() {
+		<-taken
+		cancel()
+	}()
+	err := s.Append(ctx, a)
+	if chat.KindOf(err) != chat.KindUnknown || !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want an unknown outcome", err)
+	}
+	select {
+	case err := <-settled:
+		t.Errorf("settled with %v while under way", err)
+	default:
+	}
+	close(release)
+	if err := <-settled; err != nil {
+		t.Errorf("settled with %v", err)
+	}
+	if n, err := s.Head(context.Background(), 1, "bob"); n != 1 || err != nil {
+		t.Errorf("head is %d, %v, want 1", n, err)
+	}
+}

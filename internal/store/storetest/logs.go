@@ -329,6 +329,13 @@ func testIndexBarrier(e *env) {
 	if r := <-done; r.err != nil || len(r.list) != 1 || r.list[0].UID != a.Placed.First {
 		e.Errorf("got %+v", r)
 	}
+	// It waits for the newest message, not just for any.
+	e.send(message("alice", "y"), "bob")
+	ctx, cancel = context.WithTimeout(e.ctx, 20*time.Millisecond)
+	defer cancel()
+	if _, err := e.History(ctx, ch, chat.UID{}, 1); !errors.Is(err, context.DeadlineExceeded) {
+		e.Errorf("history before the index came by again: %v", err)
+	}
 }
 
 // testIndexTwice sees that a stretch of the log can come again.

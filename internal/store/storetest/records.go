@@ -308,8 +308,15 @@ func testCrash(e *env) {
 		if err := e.UpdateUsers(e.ctx, app, []string{"bob"}, func(u *chat.User) { u.TokensFrom = int64(life) }); err != nil {
 			e.Fatal(err)
 		}
+		// Of this one nothing is stored but that its time was used: with the clock
+		// set back during the power cut, no UID comes before it.
+		last := e.send(status("alice"), "bob").Placed.First
 		e.place.Crash(e.Store)
+		e.clock.advance(-time.Minute)
 		e.open()
+		if a := e.send(status("alice"), "bob"); a.Placed.First.Compare(last) <= 0 {
+			e.Errorf("UID %v after %v", a.Placed.First, last)
+		}
 		e.wantEntries(e.all(app, "bob"), entries)
 		for _, o := range onces {
 			if got, err := e.Once(e.ctx, o.Key); err != nil || got == nil || got.First != o.First {
