@@ -53,6 +53,8 @@ type Options struct {
 	TLS       *tls.Config
 	Header    http.Header
 	LocalAddr net.Addr
+
+	pingDelay time.Duration // maxPingDelay, but for tests
 }
 
 // codeInvalidated closes a connection whose token and positions are worthless.
@@ -131,6 +133,7 @@ func Dial(ctx context.Context, opts Options) (*Client, error) {
 	setDefault(&opts.MaxBackoff, 20*time.Second)
 	setDefault(&opts.Timeout, 5*time.Second)
 	setDefault(&opts.Buffer, 256)
+	setDefault(&opts.pingDelay, maxPingDelay)
 	c := &Client{
 		opts:    opts,
 		events:  make(chan Event, opts.Buffer),

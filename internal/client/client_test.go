@@ -311,6 +311,30 @@ func TestSilenceBreaksTheConnection(t *testing.T) {
 	expect(t, c, "connecting 4 unsubscribe error\nconnected u3")
 }
 
+func TestMissingPingBreaksTheConnection(t *testing.T) {
+	t.Parallel()
+	opts := options(scripted(t, `
+		> {"connect":{"token":"T","name":"js"},"id":1}
+		< {"id":1,"connect":{"client":"u1","ping":1}}
+		~ 700ms
+		< {"push":{"message":{"data":"any data will do"}}}
+		~ 700ms
+		< {}`, `
+		> {"connect":{"token":"T","name":"js"},"id":2}
+		< {"id":2,"connect":{"client":"u2"}}`))
+	opts.pingDelay = 100 * time.Millisecond
+	c := dial(t, opts)
+	start := time.Now()
+	expect(t, c, `
+		connected u1
+		message "any data will do"
+		connecting 2 no ping
+		connected u2`)
+	if d := time.Since(start); d < 2*time.Second || d > 4*time.Second {
+		t.Errorf("the connection was given up after %s", d)
+	}
+}
+
 func TestSubscriptions(t *testing.T) {
 	t.Parallel()
 	c := dial(t, options(scripted(t, `

@@ -34,7 +34,7 @@ func (s *session) serve() error {
 	for {
 		wait := s.opts.Timeout
 		if s.connected {
-			wait = s.ping + maxPingDelay
+			wait = s.ping + s.opts.pingDelay
 		}
 		var deadline time.Time
 		if !s.connected || s.ping > 0 {
