@@ -451,8 +451,11 @@ type limit struct {
 // up to the limit's debt.
 func (b *bucket) take(l limit, since time.Duration) bool {
 	now := uint32(since / time.Millisecond)
-	b.used = max(0, b.used-float32(now-b.at)*l.perMs)
-	b.at = now
+	// Little by little would be lost in the rounding of what was used.
+	if back := float32(now-b.at) * l.perMs; back > 0.01 {
+		b.used = max(0, b.used-back)
+		b.at = now
+	}
 	if b.used+1 <= l.burst {
 		b.used++
 		return true

@@ -177,6 +177,17 @@ func TestBucket(t *testing.T) {
 	if b.take(l, at+300*time.Millisecond) || !b.take(l, at+500*time.Millisecond) {
 		t.Error("tokens do not come back at the rate")
 	}
+	// A slow limit that is asked about all the time.
+	l = limit{burst: 1, perMs: 1 / float32(24*time.Hour/time.Millisecond)}
+	b, given := bucket{}, 0
+	for at := time.Hour; at < 49*time.Hour; at += 100 * time.Millisecond {
+		if b.take(l, at) {
+			given++
+		}
+	}
+	if given != 2 && given != 3 {
+		t.Errorf("one a day gave %d in two days", given)
+	}
 }
 
 func TestRegistry(t *testing.T) {

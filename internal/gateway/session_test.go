@@ -375,28 +375,21 @@ func TestTokenLifetimeAndRefresh(t *testing.T) {
 	}
 }
 
-// A connection whose token ended and was not refreshed is closed. The clock is
-// set so that the grace is nearly over when it connects.
+// A connection whose token ended and was not refreshed is closed, after the
+// grace.
 func TestUnrefreshedTokenCloses(t *testing.T) {
 	t.Parallel()
-	var ahead time.Duration
-	h := newHouse(t, func(o *Options) {
-		o.Now = func() time.Time { return time.Now().Add(ahead) }
-		o.StaleAfter = time.Second
-	})
-	ahead = time.Hour + expireGrace - 300*time.Millisecond
+	h := newHouse(t)
 	h.set("tokens.lifetime", "1h")
 	p, _ := h.connect("bob", "")
-	// The grace counts from the end of the token at the earliest.
-	_ = p
 	c := h.everyone.list()[0]
 	c.mu.Lock()
-	at := c.expireAt
-	c.expireAt = h.wheel.after(50 * time.Millisecond)
+	end := time.Duration(c.expireAt-h.wheel.now.Load()) * h.wheel.tick
+	c.expireAt = h.wheel.after(0) // an hour passes
 	c.armLocked()
 	c.mu.Unlock()
-	if at == 0 {
-		t.Error("no end of the connection is set")
+	if want := time.Hour + expireGrace; end < want-time.Minute || end > want+time.Second {
+		t.Errorf("would be closed in %v, want %v", end, want)
 	}
 	if code := p.closed(); code != 3005 {
 		t.Errorf("closed with %d", code)
@@ -646,7 +639,8 @@ func TestShutdownSpreadsCloses(t *testing.T) {
 		t.Error(err)
 	}
 	wg.Wait()
-	if at[0] > 200*time.Millisecond || at[n-1] < 400*time.Millisecond || at[n/2] < 150*time.Millisecond || at[n/2] > 400*time.Millisecond {
+	// No upper bounds: what else the machine does may hold up any of them.
+	if at[n-1] < 400*time.Millisecond || at[n-1]-at[0] < 200*time.Millisecond {
 		t.Errorf("closed after %v", at)
 	}
 	if _, err := websocket.Dial(context.Background(), h.url, websocket.DialOptions{}); err == nil {
