@@ -148,7 +148,7 @@ func TestPrecedence(t *testing.T) {
 	write("listen: file:1\nlog-format: json\nmetrics: false\nping-interval: 10s\nmin-free: 1GiB\napp-key: \"123\"\n")
 
 	c, err := parse(t)
-	if err != nil || c.Listen != "127.0.0.1:8080" || !c.Metrics || c.Data != "./parley-data" {
+	if err != nil || c.Listen != "127.0.0.1:8080" || !c.Metrics || c.Data != defaultData {
 		t.Fatalf("defaults: %+v, %v", c.Config, err)
 	}
 	if err := c.Config.Check(); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/parleychat/parley/internal/admin"
 	"github.com/parleychat/parley/internal/node"
@@ -38,12 +39,15 @@ func (c *serveCmd) Run(ctx context.Context, s *streams) error {
 	if err := c.greet(ctx, s, n); err != nil {
 		logger.Warn("cannot write to standard output", "error", err)
 	}
+	patience := c.ShutdownTimeout
 	select {
 	case <-ctx.Done():
 		logger.Info("stopping; a second signal ends the process at once")
 	case <-n.Done():
+		// What has failed may never come to an end, and a restart is what helps.
+		patience = min(patience, brokenPatience)
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.ShutdownTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	if err := n.Stop(ctx); err != nil {
 		return err
@@ -51,6 +55,11 @@ func (c *serveCmd) Run(ctx context.Context, s *streams) error {
 	logger.Info("stopped")
 	return nil
 }
+
+// brokenPatience is how long a node that cannot go on may take to stop.
+const brokenPatience = 5 * time.Second
+
+const defaultData = "./parley-data"
 
 // A greeting is what a start prints: the first app's secret, once, and for
 // people a call to paste.
@@ -85,7 +94,11 @@ func (c *serveCmd) greet(ctx context.Context, s *streams, n *node.Node) error {
 		fmt.Fprintf(s.out, "A first app was made. Its secret is not shown again by itself (parley app list --secrets shows it):\n\n  app key     %s\n  app secret  %s\n\n", g.App.Key, g.App.Secret)
 	}
 	if g.Curl != "" {
-		fmt.Fprintf(s.out, "Parley %s serves at %s. To send a first message, paste this into a shell; it signs itself:\n\n%s\n\nThe message waits for bob. To see it arrive: parley tail bob --from oldest\n\n", node.Version, g.URL, g.Curl)
+		tail := "parley tail bob --from oldest"
+		if c.Data != defaultData {
+			tail += " --data " + quote(c.Data)
+		}
+		fmt.Fprintf(s.out, "Parley %s serves at %s. To send a first message, paste this into a shell; it signs itself:\n\n%s\n\nThe message waits for bob. To see it arrive: %s\n\n", node.Version, g.URL, g.Curl, tail)
 	}
 	return nil
 }

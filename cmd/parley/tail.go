@@ -115,6 +115,13 @@ func ended(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return nil
 	}
+	_, refused := errors.AsType[*client.Error](err)
+	if d, ok := errors.AsType[client.Disconnected](err); ok && d.Cause == nil {
+		refused = true // closed by the server, with a code
+	}
+	if refused {
+		return coded{err, exitRefused}
+	}
 	return coded{err, exitNoNode}
 }
 

@@ -1,10 +1,12 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -64,7 +66,6 @@ func (n *Node) openDoors(background context.Context, d *directory.Directory) err
 		Logger: n.logger, Metrics: n.registry,
 	})
 
-	errorLog := slog.NewLogLogger(n.logger.Handler(), slog.LevelDebug)
 	n.public = &http.Server{
 		Handler:           n.count(n.routes(calls, n.gateway)),
 		ReadHeaderTimeout: readHeaderTimeout,
@@ -72,7 +73,7 @@ func (n *Node) openDoors(background context.Context, d *directory.Directory) err
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          errorLog,
+		ErrorLog:          log.New(httpLog{n.logger}, "", 0),
 	}
 	if n.config.TLSCert != "" {
 		c, err := openCertificate(n.config.TLSCert, n.config.TLSKey, time.Now, n.logger)
@@ -83,6 +84,19 @@ func (n *Node) openDoors(background context.Context, d *directory.Directory) err
 	}
 	n.admin = admin.NewServer(n.service, n.logger)
 	return nil
+}
+
+// An httpLog takes what net/http has to say: mostly that somebody broke off a
+// handshake, which is noise; a panic is not.
+type httpLog struct{ logger *slog.Logger }
+
+func (l httpLog) Write(line []byte) (int, error) {
+	level := slog.LevelDebug
+	if bytes.HasPrefix(line, []byte("http: panic")) {
+		level = slog.LevelError
+	}
+	l.logger.Log(context.Background(), level, "http", "error", string(bytes.TrimSpace(line)))
+	return len(line), nil
 }
 
 // serve begins to answer.

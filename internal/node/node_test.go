@@ -434,6 +434,21 @@ func TestReachable(t *testing.T) {
 	}
 }
 
+// Of what net/http says only a panic is worth a line.
+func TestHTTPLog(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	l := httpLog{slog.New(slog.NewTextHandler(&out, nil))}
+	for _, line := range []string{"http: TLS handshake error from 10.0.0.1:4711: EOF\n", "http: panic serving 10.0.0.1:4711: oh\n"} {
+		if _, err := io.WriteString(l, line); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := out.String(); strings.Count(got, "level=") != 1 || !strings.Contains(got, "level=ERROR") || !strings.Contains(got, "oh") {
+		t.Errorf("logged %q", got)
+	}
+}
+
 // docs/operations.md lists the metrics, and lists none that is not there.
 func TestMetricsAreDocumented(t *testing.T) {
 	t.Parallel()

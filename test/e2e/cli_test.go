@@ -136,6 +136,24 @@ func TestSendAndTail(t *testing.T) {
 	}
 }
 
+func TestTailIsRefused(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	_, errOut, code := parley(t, "tail", "bob", "--url", "http://"+s.address, "--app-key", appKey, "--token", "nonsense")
+	if code != exitRefused || !strings.Contains(errOut, "invalid token") {
+		t.Errorf("a token that was never issued: code %d, %s", code, errOut)
+	}
+	if _, errOut, code := parley(t, "tail", "bob", "--url", "http://"+s.address); code != exitUsage {
+		t.Errorf("no token: code %d, %s", code, errOut)
+	}
+	// A good one is enough for a server that is not this machine's.
+	s.call("/v4/direct-channel/message/send", textMessage("ann", []string{"bob"}, "far away"))
+	out, errOut, code := parley(t, "tail", "bob", "--url", "http://"+s.address, "--token", s.token("bob"), "--from", "oldest", "--count", "1")
+	if code != 0 || !strings.Contains(out, `ann → me: "far away"`) {
+		t.Errorf("tail over --url: code %d, %s%s", code, out, errOut)
+	}
+}
+
 // The call that a start prints can be pasted into any of the usual shells, more
 // than once.
 func TestPasteableCurl(t *testing.T) {

@@ -42,6 +42,7 @@ func TestMain(m *testing.M) {
 		binary = filepath.Join(dir, "parley")
 		build := exec.Command("go", "build", "-o", binary, "./cmd/parley")
 		build.Dir = filepath.Join("..", "..")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0") // as make build does
 		if out, err := build.CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
 			return 1
