@@ -160,9 +160,9 @@ func BenchmarkRender(b *testing.B) {
 func TestIdleStacks(t *testing.T) {
 	n, _ := strconv.Atoi(os.Getenv("PARLEY_CONNECTIONS"))
 	if n == 0 {
-		n = 500
+		n = 200
 	}
-	h := newHouse(t, func(o *Options) { o.PingInterval = 2 * time.Second })
+	h := newHouse(t, func(o *Options) { o.PingInterval = 3 * time.Second })
 	used := func() (stacks, heap uint64) {
 		for range 3 {
 			debug.FreeOSMemory()

@@ -31,7 +31,7 @@ func TestExchanges(t *testing.T) {
 	if err := json.Unmarshal(text, &file); err != nil {
 		t.Fatal(err)
 	}
-	h := newHouse(t, func(o *Options) { o.PingInterval, o.PongTimeout = time.Second, 900*time.Millisecond })
+	h := newHouse(t, func(o *Options) { o.PingInterval = 2 * time.Second })
 	for i, x := range file.Exchanges {
 		t.Run(x.Name, func(t *testing.T) {
 			t.Parallel()

