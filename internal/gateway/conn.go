@@ -70,24 +70,25 @@ type conn struct {
 
 	// mu is tier 2. It is never held while the socket is used: closing that
 	// waits for its users, and they take mu.
-	mu    sync.Mutex
-	state uint8
-	beat  uint8
-	// pos is the newest offset given to the client. Only the runner moves it
-	// once the session is live, and only under mu.
-	pos      uint64
-	pingPos  uint64 // pos when the ping under way was sent
-	acked    uint64
-	queue    queue
-	resting  int32 // bytes of a turn that wait for the socket
+	mu       sync.Mutex
+	state    uint8
+	beat     uint8
 	pingDue  bool
 	catching bool // still recovering: not yet been at the head
 	said     bool // the close frame is written, or on its way
-	// peerClosed: the client sent a close frame.
-	peerClosed bool
-	unread     int32 // what the socket held when the pong was last overdue
-	closing    *DisconnectRow
-	room       chan struct{} // closed when the queue has room again; nil when nobody waits
+	left     bool // the client sent a close frame
+	closing  *DisconnectRow
+	room     chan struct{} // closed when the queue has room again; nil when nobody waits
+
+	// pos is the newest offset given to the client. Only the runner moves it
+	// once the session is live, and only under mu.
+	pos     uint64
+	pingPos uint64 // pos when the ping under way was sent
+	acked   uint64
+
+	queue   queue
+	resting int32 // bytes of a turn that wait for the socket
+	unread  int32 // what the socket held when the pong was last overdue
 
 	// Deadlines in ticks of the wheel, 0 for none.
 	beatAt   uint32
@@ -175,7 +176,7 @@ func (c *conn) Message(op websocket.Opcode, payload []byte) error {
 			code = websocket.CodeNormal
 		}
 		c.mu.Lock()
-		c.peerClosed = true
+		c.left = true
 		said := c.said
 		c.mu.Unlock()
 		if said {

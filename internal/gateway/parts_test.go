@@ -17,6 +17,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/parleychat/parley/internal/chat"
 	"github.com/parleychat/parley/internal/room"
@@ -558,5 +561,90 @@ func TestDeliveryAllocations(t *testing.T) {
 	})
 	if allocs > 0 {
 		t.Errorf("%v allocations per delivery", allocs)
+	}
+}
+
+// A pong may be late where the ping has not got through, or where we have not
+// come to read.
+func TestOverduePong(t *testing.T) {
+	t.Parallel()
+	g := New(Options{Store: noStore{}, Rooms: room.New(time.Now)})
+	for _, tt := range []struct {
+		name           string
+		before, unread int32
+		resting        int32
+		busy, closed   bool
+	}{
+		{name: "nothing is on the way", closed: true},
+		{name: "the socket holds something", unread: 1000},
+		{name: "the socket empties", before: 1000, unread: 900},
+		{name: "the socket does not empty", before: 1000, unread: 1000, closed: true},
+		{name: "a turn waits for the socket", before: 1000, unread: 1000, resting: 5},
+		{name: "a command is under way", busy: true},
+	} {
+		c := benchConn(g, "bob")
+		c.beat, c.beatAt, c.unread, c.resting = beatPong, 1, tt.before, tt.resting
+		c.busy.Store(tt.busy)
+		c.mu.Lock()
+		c.overdueLocked(int(tt.unread))
+		c.mu.Unlock()
+		if (c.closing == closeNoPong) != tt.closed || !tt.closed && c.beatAt <= 1 {
+			t.Errorf("%s: closing %v, again at %d", tt.name, c.closing, c.beatAt)
+		}
+	}
+}
+
+func TestCrowd(t *testing.T) {
+	t.Parallel()
+	var c crowd
+	var settled []int
+	for i, n := range []int{0, 500, 500, 8000, 15000, 15000, 15000, 15400, 15400, 9000, 3000, 2990, 2990} {
+		if c.settled(n) {
+			settled = append(settled, i)
+		}
+	}
+	if !slices.Equal(settled, []int{5, 11}) {
+		t.Errorf("settled at %v", settled)
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	p, _ := h.connect("bob", "")
+	p.send(`{"presence":{"channel":"open:c"},"id":2}`)
+	p.reply()
+	h.send(chat.Direct, "alice", "x", "bob")
+	p.reply()
+	if problems, err := testutil.GatherAndLint(h.metrics); err != nil || len(problems) > 0 {
+		t.Errorf("%v, %v", problems, err)
+	}
+	err := testutil.GatherAndCompare(h.metrics, strings.NewReader(`
+# HELP parley_connections Client connections open.
+# TYPE parley_connections gauge
+parley_connections 1
+# HELP parley_sessions_opened_total Successful connect commands.
+# TYPE parley_sessions_opened_total counter
+parley_sessions_opened_total 1
+# HELP parley_commands_refused_total Client commands answered with an error, by code.
+# TYPE parley_commands_refused_total counter
+parley_commands_refused_total{code="108"} 1
+# HELP parley_deliveries_total Publications written to connections: timeline entries, open channel messages, ephemeral messages.
+# TYPE parley_deliveries_total counter
+parley_deliveries_total{kind="ephemeral"} 0
+parley_deliveries_total{kind="open"} 0
+parley_deliveries_total{kind="timeline"} 1
+`), "parley_connections", "parley_sessions_opened_total", "parley_commands_refused_total", "parley_deliveries_total")
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// There are many connections: growing past a size class of the allocator should
+// be meant.
+func TestConnSize(t *testing.T) {
+	t.Parallel()
+	if n := unsafe.Sizeof(conn{}); n > 384 && unsafe.Sizeof(uintptr(0)) == 8 {
+		t.Errorf("a conn has %d bytes", n)
 	}
 }

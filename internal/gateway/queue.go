@@ -29,7 +29,7 @@ type frame struct {
 type queue struct {
 	first   frame
 	rest    []frame
-	popped  int // how many of rest are gone
+	popped  int32 // how many of rest are gone
 	bytes   int32
 	expend  int32 // bytes of frames that could have been dropped
 	waiting int32 // frames
@@ -55,7 +55,7 @@ func (q *queue) pop() frame {
 		q.expend -= int32(len(f.b))
 	}
 	q.waiting--
-	if q.popped == len(q.rest) {
+	if int(q.popped) == len(q.rest) {
 		q.first, q.rest, q.popped = frame{}, nil, 0
 		return f
 	}

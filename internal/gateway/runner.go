@@ -234,7 +234,7 @@ func (c *conn) block(rest []byte) {
 // written follows a turn whose bytes have all left.
 func (c *conn) written() {
 	c.mu.Lock()
-	said, peer := c.said, c.peerClosed
+	said, peer := c.said, c.left
 	c.mu.Unlock()
 	switch {
 	case !said:
