@@ -481,3 +481,14 @@ func TestMetricsAreDocumented(t *testing.T) {
 		}
 	}
 }
+
+func TestVersionIsInTheChanges(t *testing.T) {
+	t.Parallel()
+	changes, err := os.ReadFile(filepath.Join("..", "..", "CHANGELOG.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(changes, []byte("\n## "+Version)) {
+		t.Errorf("CHANGELOG.md has no section for %s", Version)
+	}
+}

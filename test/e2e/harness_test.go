@@ -118,6 +118,13 @@ func (s *server) Write(b []byte) (int, error) {
 // up starts the process and waits until it serves.
 func (s *server) up() {
 	s.t.Helper()
+	s.launch()
+	s.await("/readyz")
+}
+
+// launch starts the process.
+func (s *server) launch() {
+	s.t.Helper()
 	args := append([]string{"serve", "--data", s.dir, "--listen", s.address, "--shutdown-spread", "100ms"}, s.args...)
 	s.cmd = exec.Command(binary, args...)
 	s.cmd.Env = append(os.Environ(), "PARLEY_APP_KEY="+appKey, "PARLEY_APP_SECRET="+appSecret)
@@ -127,6 +134,11 @@ func (s *server) up() {
 	}
 	s.exited = make(chan error, 1)
 	go func(cmd *exec.Cmd, exited chan<- error) { exited <- cmd.Wait() }(s.cmd, s.exited)
+}
+
+// await waits until the server answers 200 at the path.
+func (s *server) await(path string) {
+	s.t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		select {
 		case err := <-s.exited:
@@ -134,7 +146,7 @@ func (s *server) up() {
 			s.t.Fatalf("the server ended at once: %v", err)
 		default:
 		}
-		resp, err := http.Get("http://" + s.address + "/readyz")
+		resp, err := http.Get("http://" + s.address + path)
 		if err != nil {
 			continue
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"slices"
 	"testing"
 	"time"
@@ -176,4 +177,37 @@ func TestAppSettingsOverRestart(t *testing.T) {
 			t.Errorf("changed settings: %v", c)
 		}
 	})
+}
+
+// With little free space the server starts, refuses to write, says so, and goes
+// on giving people what waits for them.
+func TestLittleSpace(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	s.call("/v4/direct-channel/message/send", textMessage("ann", []string{"bob"}, "before"))
+	token := s.token("bob")
+	s.stop()
+	s.args = append(s.args, "--min-free", "1000TiB")
+	s.launch()
+	s.await("/healthz")
+
+	body, err := json.Marshal(textMessage("ann", []string{"bob"}, "while there is no room"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := s.try("/v4/direct-channel/message/send", body)
+	if err != nil || a.status != http.StatusServiceUnavailable || a.Code != 1050 || a.header.Get("Retry-After") == "" {
+		t.Errorf("a send: %+v, %v", a, err)
+	}
+	resp, err := http.Get("http://" + s.address + "/readyz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("/readyz: %d", resp.StatusCode)
+	}
+	c := s.dial(client.Options{Token: token, Data: json.RawMessage(`{"from":"oldest"}`)})
+	publications(t, c, 1)
+	s.stop()
 }
