@@ -123,6 +123,24 @@ func TestQueue(t *testing.T) {
 	}
 }
 
+// A queue that always holds something stays as large as what it holds.
+func TestQueueThatNeverEmpties(t *testing.T) {
+	t.Parallel()
+	var q queue
+	for i := range 10 {
+		q.push(frame{fmt.Appendf(nil, "%d", i), frameReply})
+	}
+	for i := range 100_000 {
+		q.push(frame{fmt.Appendf(nil, "%d", i+10), frameReply})
+		if got := string(q.pop().b); got != fmt.Sprint(i) {
+			t.Fatalf("got %s, want %d", got, i)
+		}
+	}
+	if cap(q.rest) > 64 {
+		t.Errorf("%d places for 10 frames", cap(q.rest))
+	}
+}
+
 func TestWheel(t *testing.T) {
 	t.Parallel()
 	w := newWheel(time.Hour) // time does not pass by itself

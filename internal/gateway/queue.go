@@ -39,6 +39,13 @@ func (q *queue) push(f frame) {
 	if q.waiting++; q.waiting == 1 {
 		q.first = f
 	} else {
+		if len(q.rest) == cap(q.rest) && int(q.popped) > len(q.rest)/2 {
+			// A queue that never empties would otherwise grow with all that
+			// ever went through it.
+			n := copy(q.rest, q.rest[q.popped:])
+			clear(q.rest[n:])
+			q.rest, q.popped = q.rest[:n], 0
+		}
 		q.rest = append(q.rest, f)
 	}
 	q.bytes += int32(len(f.b))
