@@ -24,6 +24,7 @@ type cli struct {
 	Tail    tailCmd    `cmd:"" help:"Connect as a user and print events as they come."`
 	Demo    demoCmd    `cmd:"" help:"See it work: start a node, send, kill it, start it again, count."`
 	Bench   benchCmd   `cmd:"" help:"Measure a server on this machine."`
+	Restore restoreCmd `cmd:"" help:"Make data that was put back from a backup a new life of the store."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 	Doc     docCmd     `cmd:"" hidden:"" help:"Write the generated pages of docs/."`
 }

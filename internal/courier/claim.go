@@ -25,7 +25,6 @@ type Claim struct {
 	prior     *store.Once
 	appending bool          // the store will call finish
 	done      chan struct{} // closed when the outcome is settled
-	failed    bool          // read after done: whoever waits may try itself
 }
 
 type claims struct {

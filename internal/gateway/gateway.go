@@ -250,20 +250,21 @@ func (g *Gateway) Run(ctx context.Context) {
 	g.writers.Wait() // runners start them
 	close(stop)
 	wg.Wait()
-	g.flushCursors(lastFlush)
+	g.flushCursors(lastFlush, true)
 }
 
 func (g *Gateway) housekeep(stop <-chan struct{}) {
 	t := time.NewTicker(cursorFlush)
 	defer t.Stop()
 	var crowd crowd
+	stored := true
 	for n := 0; ; n++ {
 		select {
 		case <-stop:
 			return
 		case <-t.C:
 		}
-		g.flushCursors(cursorFlush * 5)
+		stored = g.flushCursors(cursorFlush*5, stored)
 		if crowd.settled(g.everyone.len()) {
 			debug.FreeOSMemory()
 		}
@@ -291,12 +292,20 @@ func (c *crowd) settled(now int) bool {
 	return true
 }
 
-func (g *Gateway) flushCursors(timeout time.Duration) {
+// flushCursors stores the cursors and reports whether that went well. A store
+// that refuses for long (a full disk) is worth one line in the log, not one a
+// second.
+func (g *Gateway) flushCursors(timeout time.Duration, wentWell bool) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	if err := g.cursors.flush(ctx); err != nil {
-		g.opts.Logger.Error("storing device cursors failed; it will be tried again", "error", err)
+	err := g.cursors.flush(ctx)
+	switch {
+	case err != nil && wentWell:
+		g.opts.Logger.Error("storing device cursors fails; it is tried again every second", "error", err)
+	case err == nil && !wentWell:
+		g.opts.Logger.Info("device cursors are stored again")
 	}
+	return err == nil
 }
 
 var errHurried = errors.New("clients were cut off before they could be told")
@@ -335,6 +344,6 @@ func (g *Gateway) Shutdown(ctx context.Context, spread time.Duration) error {
 	case <-ctx.Done():
 		return errHurried
 	}
-	g.flushCursors(lastFlush)
+	g.flushCursors(lastFlush, true)
 	return nil
 }

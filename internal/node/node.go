@@ -295,3 +295,22 @@ func OpenData(ctx context.Context, dir string) (admin.API, func() error, error) 
 	}
 	return admin.NewService(d, admin.Node{}), s.Close, nil
 }
+
+// Restore marks the data in dir, which no node runs on, as a new life of the
+// store, and says what its epoch was and is.
+func Restore(ctx context.Context, dir string) (was, is string, err error) {
+	for _, life := range []struct {
+		new   bool
+		epoch *string
+	}{{false, &was}, {true, &is}} {
+		s, err := pebble.Open(ctx, pebble.Options{Dir: dir, Logger: slog.New(slog.DiscardHandler), NewLife: life.new})
+		if err != nil {
+			return "", "", err
+		}
+		*life.epoch = s.Epoch()
+		if err := s.Close(); err != nil {
+			return "", "", err
+		}
+	}
+	return was, is, nil
+}

@@ -30,6 +30,10 @@ type Options struct {
 	OnCommit  store.OnCommit        // nobody
 	Consumers []string              // of the log, besides store.IndexConsumer
 
+	// NewLife gives the store a new epoch, as after a backup was put in its
+	// place: clients and device cursors have been further than it.
+	NewLife bool
+
 	MinFree    uint64 // writes are refused below so many free bytes; 512 MiB
 	Ballast    uint64 // bytes set aside for a full disk; 64 MiB
 	CacheBytes int64  // for blocks read from disk; 128 MiB
@@ -168,7 +172,7 @@ func open(ctx context.Context, o Options, prepare func(*Store)) (_ *Store, err e
 	if err := s.openDB(f, o); err != nil {
 		return nil, err
 	}
-	if err := s.load(); err != nil {
+	if err := s.load(o.NewLife); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	if f.version < formatVersion {
@@ -221,7 +225,7 @@ func (s *Store) openDB(f *folder, o Options) error {
 
 // load reads what a run starts from, makes a new store's first rows, and brings
 // the head rows up to the log.
-func (s *Store) load() error {
+func (s *Store) load(newLife bool) error {
 	format, err := readUint(s.db, metaKey(metaFormat))
 	if err != nil {
 		return err
@@ -239,13 +243,13 @@ func (s *Store) load() error {
 	}
 	b := s.db.NewBatch()
 	epoch, closer, err := s.db.Get(metaKey(metaEpoch))
-	switch {
-	case errors.Is(err, pdb.ErrNotFound):
-		s.epoch = newEpoch()
-		err = b.Set(metaKey(metaEpoch), []byte(s.epoch), nil)
-	case err == nil:
+	if err == nil {
 		s.epoch = string(epoch)
 		err = closer.Close()
+	}
+	if errors.Is(err, pdb.ErrNotFound) || err == nil && newLife {
+		s.epoch = newEpoch()
+		err = b.Set(metaKey(metaEpoch), []byte(s.epoch), nil)
 	}
 	if err != nil {
 		return fmt.Errorf("epoch: %w", err)

@@ -292,3 +292,31 @@ func TestMigrate(t *testing.T) {
 		t.Errorf("a migration that fails: %v", err)
 	}
 }
+
+// Restored data is a new life: clients that were further are told so, and
+// nothing else changes.
+func TestNewLife(t *testing.T) {
+	t.Parallel()
+	o := Options{Dir: "data", FS: vfs.NewMem()}
+	s := mustOpen(t, o)
+	was := s.Epoch()
+	mustAppend(t, s, direct("alice", "bob"))
+	mustClose(t, s)
+
+	o.NewLife = true
+	s = mustOpen(t, o)
+	is := s.Epoch()
+	mustClose(t, s)
+	if is == was {
+		t.Fatalf("a new life has the old epoch %s", is)
+	}
+	o.NewLife = false
+	s = mustOpen(t, o)
+	defer mustClose(t, s)
+	if s.Epoch() != is {
+		t.Errorf("epoch %s after another restart, want %s", s.Epoch(), is)
+	}
+	if n, err := s.Head(t.Context(), 1, "bob"); n != 1 || err != nil {
+		t.Errorf("head %d, %v in the new life, want 1", n, err)
+	}
+}

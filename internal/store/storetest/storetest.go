@@ -56,6 +56,7 @@ func Run(t *testing.T, newPlace func(*testing.T) Place) {
 		{"Messages", testMessages},
 		{"Find", testFind},
 		{"Ranges", testRanges},
+		{"EntriesHaveBodies", testEntriesHaveBodies},
 		{"UsersDoNotMix", testUsersDoNotMix},
 		{"AppsDoNotMix", testAppsDoNotMix},
 		{"Retention", testRetention},

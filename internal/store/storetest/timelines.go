@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/parleychat/parley/internal/chat"
@@ -92,6 +93,38 @@ func testFind(e *env) {
 			e.wantKind(err, chat.KindNotFound)
 		}
 		e.reopen()
+	}
+}
+
+// testEntriesHaveBodies reads as hard as it can while messages are appended:
+// an entry that can be read is never ahead of its body, or of what Find knows.
+func testEntriesHaveBodies(e *env) {
+	const n = 300
+	var readers sync.WaitGroup
+	defer readers.Wait()
+	for range 2 {
+		readers.Go(func() {
+			var entries []store.Entry
+			for seen := uint64(0); seen < n && !e.Failed(); {
+				var err error
+				if entries, err = e.Read(e.ctx, app, "bob", store.Range{After: seen, Limit: n}, entries[:0]); err != nil {
+					e.Error(err)
+					return
+				}
+				for _, en := range entries {
+					if _, err := e.Message(e.ctx, en.Ref); err != nil {
+						e.Errorf("entry %d can be read, its body cannot: %v", en.Offset, err)
+					}
+					if _, err := e.Find(e.ctx, app, en.UID); err != nil {
+						e.Errorf("entry %d can be read, its UID is not found: %v", en.Offset, err)
+					}
+					seen = en.Offset
+				}
+			}
+		})
+	}
+	for i := range n {
+		e.send(message("alice", fmt.Sprint(i)), "bob", "carol")
 	}
 }
 
