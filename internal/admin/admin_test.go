@@ -17,8 +17,9 @@ import (
 	"github.com/parleychat/parley/internal/directory"
 )
 
-// memory is as much of a store as the directory needs.
+// memory is as much of a store as is asked of the directory here.
 type memory struct {
+	directory.Store
 	mu    sync.Mutex
 	apps  []*chat.App
 	users map[string]chat.User

@@ -259,15 +259,3 @@ func formatCustomTypes(m map[string]TypeFlags) string {
 	}
 	return strings.Join(pairs, ",")
 }
-
-// A User is somebody who was issued a token, or whose tokens were voided.
-type User struct {
-	ID         string
-	Name       string
-	AvatarURL  string
-	CreatedAt  time.Time // zero when only TokensFrom is known
-	TokensFrom int64     // Unix ms: tokens issued before are void
-}
-
-// Registered reports whether the user was ever issued a token.
-func (u *User) Registered() bool { return !u.CreatedAt.IsZero() }

@@ -29,6 +29,11 @@ const (
 	KindSystemReadOnly              // clients cannot send to system channels
 	KindTooFast                     // a client sends more often than its app allows
 	KindContentTooLarge             // a client's message content is over the limit
+	KindBanned                      // the user is banned for a time
+	KindDeleted                     // the user is soft-deleted
+	KindBlocked                     // the recipient's blocklist holds the sender
+	KindMutedDirect                 // the sender is muted in direct channels
+	KindMutedOpen                   // the sender is muted in open channels
 )
 
 var kindNames = [...]string{
@@ -49,6 +54,11 @@ var kindNames = [...]string{
 	KindSystemReadOnly:  "system_read_only",
 	KindTooFast:         "too_fast",
 	KindContentTooLarge: "content_too_large",
+	KindBanned:          "banned",
+	KindDeleted:         "deleted",
+	KindBlocked:         "blocked",
+	KindMutedDirect:     "muted_direct",
+	KindMutedOpen:       "muted_open",
 }
 
 // String is the kind's name in metrics and logs.

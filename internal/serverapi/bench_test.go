@@ -46,6 +46,20 @@ func (m *memory) User(context.Context, chat.AppID, string) (*chat.User, error) {
 func (m *memory) UpdateUsers(context.Context, chat.AppID, []string, func(*chat.User)) error {
 	return nil
 }
+func (m *memory) ListUsers(context.Context, chat.AppID, store.UserState, int, int) ([]store.Listed, int, error) {
+	return nil, 0, nil
+}
+func (m *memory) Block(context.Context, chat.AppID, string, []string) error   { return nil }
+func (m *memory) Unblock(context.Context, chat.AppID, string, []string) error { return nil }
+func (m *memory) Blocklist(context.Context, chat.AppID, string, store.BlockRange) ([]store.Block, error) {
+	return nil, nil
+}
+func (m *memory) Blocked(context.Context, chat.AppID, string, []string) ([]string, error) {
+	return nil, nil
+}
+func (m *memory) Blockers(context.Context, chat.AppID, string, []string) ([]string, error) {
+	return nil, nil
+}
 
 var errNobody = chat.Fail(chat.KindNoUser, "no such user")
 

@@ -25,6 +25,7 @@ type Store interface {
 	Messages
 	Apps
 	Users
+	Blocks
 	Devices
 	Onces
 	Log
@@ -66,7 +67,8 @@ type Append struct {
 	// Targets are user ids, or channel ids for an open channel message, in
 	// request order, without duplicates. Target i gets the UID First.Plus(i).
 	// In a direct or system message each target's timeline gets an entry.
-	// At most chat.MaxUIDBlock; never empty.
+	// At most chat.MaxUIDBlock. Empty only with a Once, which is then all that
+	// is kept: the memory of a request that left everybody out.
 	Targets []string
 
 	// History asks for the message to be kept in history, not only for as long
@@ -173,6 +175,70 @@ type Users interface {
 	// stored (or new, with only the ID set) and edits it in place; concurrent
 	// updates of one user do not lose each other.
 	UpdateUsers(ctx context.Context, app chat.AppID, ids []string, change func(*chat.User)) error
+	// ListUsers gives up to limit of the app's users who are in a state, after
+	// leaving out skip of them, and how many they are in all. It looks at no
+	// other users.
+	ListUsers(ctx context.Context, app chat.AppID, state UserState, skip, limit int) (list []Listed, total int, err error)
+}
+
+// A Listed is a user in a list of those who are in a state.
+type Listed struct {
+	User string
+	At   int64 // Unix ms: when they came into the state, of a ban when it ends
+}
+
+// A UserState is a state of users that is listed. Numbers are stored: never
+// reuse one.
+type UserState uint8
+
+const (
+	// StateBanned are the users whose ban has not ended, the longest banned
+	// first: those whose ban ends are the last, so that no page moves by it.
+	StateBanned UserState = 1
+	// StateDeleted are the soft-deleted users, in the order of their deletion.
+	StateDeleted UserState = 2
+
+	stateMuted UserState = 16
+)
+
+// StateMuted are the users who are muted in channels of type t, in the order
+// in which they were.
+func StateMuted(t chat.ChannelType) UserState { return stateMuted + UserState(t) }
+
+// MaxBlocklist is how many users one user can block.
+const MaxBlocklist = 3000
+
+// Blocks keeps who wants to hear nothing from whom.
+type Blocks interface {
+	// Block durably puts the others on the user's blocklist, all or none. Who is
+	// on it already keeps their place. More than MaxBlocklist is KindInvalid.
+	Block(ctx context.Context, app chat.AppID, user string, others []string) error
+	// Unblock durably takes the others off the user's blocklist, all or none.
+	Unblock(ctx context.Context, app chat.AppID, user string, others []string) error
+	// Blocklist gives the part r of the user's blocklist.
+	Blocklist(ctx context.Context, app chat.AppID, user string, r BlockRange) ([]Block, error)
+	// Blocked gives those of the others who are on the user's blocklist, and
+	// Blockers those on whose blocklist the user is, sorted. Where there is no
+	// block, both cost the same for one and for a thousand others.
+	Blocked(ctx context.Context, app chat.AppID, user string, others []string) ([]string, error)
+	Blockers(ctx context.Context, app chat.AppID, user string, others []string) ([]string, error)
+}
+
+// A Block is one line of a blocklist.
+type Block struct {
+	User string
+	// Place is where in the list they stand. Places grow in the order in which
+	// users were added and are not given again, so a page goes on from one
+	// whatever was added or removed meanwhile.
+	Place uint64
+}
+
+// A BlockRange is a part of a blocklist: at most Limit blocks behind the place
+// After, in the order asked for.
+type BlockRange struct {
+	After   uint64 // 0 is from where the order begins
+	Limit   int    // must be positive
+	Reverse bool   // added last first
 }
 
 // MaxDevices is how many devices of a user are remembered.

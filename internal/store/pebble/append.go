@@ -107,6 +107,11 @@ func (s *Store) admit(ctx context.Context, a *store.Append) (*job, error) {
 	j.state.Store(jobQueued)
 	// A target costs its pinned head as well as its rows.
 	j.size = len(a.Message.Content) + 256 + 128*len(a.Targets)
+	if a.Once != nil {
+		for _, id := range a.Once.Left {
+			j.size += 2 + len(id)
+		}
+	}
 	if err := s.pinHeads(j); err != nil {
 		j.release()
 		return nil, err
@@ -122,7 +127,7 @@ func checkAppend(a *store.Append) error {
 	if a.Message == nil {
 		return chat.Invalid("message", "is required")
 	}
-	if n := len(a.Targets); n == 0 || n > chat.MaxUIDBlock {
+	if n := len(a.Targets); n == 0 && a.Once == nil || n > chat.MaxUIDBlock {
 		return chat.Invalidf("targets", "from 1 to %d, got %d", chat.MaxUIDBlock, n)
 	}
 	if len(a.Message.From) > maxIDLength {
@@ -140,7 +145,7 @@ func checkAppend(a *store.Append) error {
 // never waits for a read.
 func (s *Store) pinHeads(j *job) error {
 	m := j.a.Message
-	if m.ChannelType == chat.Open || m.Ephemeral() {
+	if m.ChannelType == chat.Open || m.Ephemeral() || len(j.a.Targets) == 0 {
 		return nil
 	}
 	for _, t := range j.a.Targets {

@@ -192,3 +192,38 @@ func treeSize(b *testing.B, dir string) (size int64) {
 	}
 	return size
 }
+
+// BenchmarkBlocks asks for the blocks between a sender and 1000 recipients, in
+// both directions, as a send with verifyBlocklist does: where there are none,
+// where somebody else's are, and where the lists are long.
+func BenchmarkBlocks(b *testing.B) {
+	recipients := benchUsers(1000)
+	ctx := context.Background()
+	for _, lines := range []int{0, 10, 3000} {
+		b.Run(fmt.Sprint("lines=", lines), func(b *testing.B) {
+			s, err := Open(ctx, Options{Dir: b.TempDir(), Logger: quiet})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer s.Close()
+			if err := s.Block(ctx, 1, "somebody", recipients); err != nil {
+				b.Fatal(err)
+			}
+			var others []string
+			for i := range lines {
+				others = append(others, fmt.Sprintf("user-%08d", i*7))
+			}
+			if err := s.Block(ctx, 1, "sender", others); err != nil {
+				b.Fatal(err)
+			}
+			for b.Loop() {
+				if _, err := s.Blocked(ctx, 1, "sender", recipients); err != nil {
+					b.Fatal(err)
+				}
+				if _, err := s.Blockers(ctx, 1, "sender", recipients); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

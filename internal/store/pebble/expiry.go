@@ -37,8 +37,8 @@ func (s *Store) runExpiry(ctx context.Context) {
 }
 
 // Expire drops what is past its time, each kind with one range delete: days of
-// timelines, bodies by their life, history months, onces, and the part of the log
-// that all consumers have passed. It runs by itself every few minutes.
+// timelines, bodies by their life, history months, onces, bans that have ended,
+// and the part of the log that all consumers have passed. It runs by itself every few minutes.
 func (s *Store) Expire(ctx context.Context) error {
 	s.expireMu.Lock()
 	defer s.expireMu.Unlock()
@@ -64,7 +64,7 @@ func (s *Store) Expire(ctx context.Context) error {
 	}
 	oldestOnce := dayOf(now - store.OnceLife.Milliseconds())
 	oldestMissed := int64(dayBefore(today, maxDays))*dayMillis - bodyMargin.Milliseconds()
-	steps := []struct{ from, to []byte }{
+	steps := []span{
 		{[]byte{spaceTimeline}, timelineDay(dayBefore(today, maxDays))},
 		{[]byte{spaceOnce}, binary.BigEndian.AppendUint16([]byte{spaceOnce}, oldestOnce)},
 	}
@@ -78,19 +78,24 @@ func (s *Store) Expire(ctx context.Context) error {
 			month := oldestMonth(ct, now)
 			oldest = monthStart(month) - bodyMargin.Milliseconds()
 			space := []byte{spaceHistory, byte(l)}
-			steps = append(steps, struct{ from, to []byte }{space, binary.BigEndian.AppendUint16(append([]byte(nil), space...), month)})
+			steps = append(steps, span{space, binary.BigEndian.AppendUint16(append([]byte(nil), space...), month)})
 		}
 		first := chat.NewUID(max(oldest, 0), 0, 0, 0)
 		for _, space := range []byte{spaceBody, spaceTargets} {
-			steps = append(steps, struct{ from, to []byte }{[]byte{space, byte(l)}, appendBodyKey(nil, space, l, first)})
+			steps = append(steps, span{[]byte{space, byte(l)}, appendBodyKey(nil, space, l, first)})
 		}
 	}
+	bans, err := s.endedBanRows()
+	if err != nil {
+		return err
+	}
+	steps = append(steps, bans...)
 	passed := s.log.head.Load()
 	for _, m := range s.marks {
 		passed = min(passed, m.Load())
 	}
 	if passed >= s.logDropped+logPiece {
-		steps = append(steps, struct{ from, to []byte }{[]byte{spaceLog}, appendLogKey(nil, passed+1)})
+		steps = append(steps, span{[]byte{spaceLog}, appendLogKey(nil, passed+1)})
 	}
 	for _, r := range steps {
 		if err := drop(r.from, r.to); err != nil {
@@ -108,6 +113,9 @@ func (s *Store) Expire(ctx context.Context) error {
 	})
 	return nil
 }
+
+// A span is the rows from one key up to another.
+type span struct{ from, to []byte }
 
 // keepsBody reports whether a body past the time of missed messages is kept as
 // history. The cache does not know lives, so the row is asked.

@@ -169,3 +169,36 @@ func TestMetrics(t *testing.T) {
 	// The names are free again for the next life.
 	mustClose(t, mustOpen(t, o))
 }
+
+// Rows of bans that have ended go, of every app and of these alone.
+func TestEndedBansExpire(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 3, 10, 12, 0, 0, 0, time.UTC)
+	s := mustOpen(t, Options{Dir: "data", FS: vfs.NewMem(), Now: func() time.Time { return now }})
+	defer mustClose(t, s)
+	for _, app := range []chat.AppID{1, 2, 1<<32 - 1} {
+		for user, until := range map[string]time.Duration{"short": time.Minute, "long": time.Hour} {
+			if err := s.UpdateUsers(t.Context(), app, []string{user}, func(u *chat.User) {
+				u.BannedUntil, u.DeletedAt = now.Add(until).UnixMilli(), 1
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	rows := func() (n int) {
+		if err := s.eachRow([]byte{spaceState}, func(_, _ []byte) error { n++; return nil }); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	if n := rows(); n != 12 {
+		t.Fatalf("%d rows, want 12", n)
+	}
+	now = now.Add(time.Minute)
+	if err := s.Expire(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := rows(); n != 9 {
+		t.Errorf("%d rows after three bans ended, want 9", n)
+	}
+}

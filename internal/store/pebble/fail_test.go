@@ -91,6 +91,8 @@ func TestSyncFails(t *testing.T) {
 			for name, err := range map[string]error{
 				"PutApp":       s.PutApp(context.Background(), &chat.App{Key: "k"}),
 				"UpdateUsers":  s.UpdateUsers(context.Background(), 1, []string{"bob"}, func(*chat.User) {}),
+				"Block":        s.Block(context.Background(), 1, "bob", []string{"eve"}),
+				"Unblock":      s.Unblock(context.Background(), 1, "bob", []string{"eve"}),
 				"PutDevices":   s.PutDevices(context.Background(), []store.UserDevice{{App: 1, User: "bob"}}),
 				"SetWatermark": s.SetWatermark(context.Background(), store.IndexConsumer, 1),
 			} {

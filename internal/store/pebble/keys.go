@@ -23,6 +23,10 @@ const (
 	spaceHistory  = 0x0b // life(1) month(2) app(4) len(1) owner, type(1) len(1) channel, uid(10)
 	spaceChannel  = 0x0c // app(4) len(1) user, type(1) channel
 	spaceMark     = 0x0d // consumer
+	spaceState    = 0x0e // app(4) state(1) order(8) user
+	spaceBlock    = 0x0f // app(4) len(1) user, other
+	spacePlace    = 0x10 // app(4) len(1) user, place(8)
+	spaceBlocker  = 0x11 // app(4) len(1) other, user
 )
 
 // A life says how long a body must live. It stands before the UID in the key,
@@ -94,6 +98,21 @@ func appendUserKey(dst []byte, space byte, app chat.AppID, user string) []byte {
 // another one.
 func appendLong(dst []byte, id string) []byte {
 	return append(append(dst, byte(len(id))), id...)
+}
+
+// appendOwnPrefix begins the keys of rows that a user has any number of.
+func appendOwnPrefix(dst []byte, space byte, app chat.AppID, user string) []byte {
+	dst = binary.BigEndian.AppendUint32(append(dst, space), uint32(app))
+	return appendLong(dst, user)
+}
+
+func appendStatePrefix(dst []byte, app chat.AppID, state store.UserState) []byte {
+	dst = binary.BigEndian.AppendUint32(append(dst, spaceState), uint32(app))
+	return append(dst, byte(state))
+}
+
+func appendStateKey(dst []byte, app chat.AppID, state store.UserState, order uint64, user string) []byte {
+	return append(binary.BigEndian.AppendUint64(appendStatePrefix(dst, app, state), order), user...)
 }
 
 func appendDevicePrefix(dst []byte, app chat.AppID, user string) []byte {

@@ -20,6 +20,12 @@ type userRow struct {
 	AvatarURL  string `json:"avatar,omitempty"`
 	CreatedAt  int64  `json:"createdAt,omitempty"` // Unix ms
 	TokensFrom int64  `json:"tokensFrom,omitempty"`
+
+	BannedUntil int64 `json:"bannedUntil,omitempty"`
+	DeletedAt   int64 `json:"deletedAt,omitempty"`
+	MutedDirect int64 `json:"mutedDirect,omitempty"`
+	MutedGroup  int64 `json:"mutedGroup,omitempty"`
+	MutedOpen   int64 `json:"mutedOpen,omitempty"`
 }
 
 // stripes are locks shared by all users, so that there is one per user without
@@ -78,6 +84,8 @@ func (s *Store) readUser(app chat.AppID, id string) (u *chat.User, found bool, e
 		return nil, false, fmt.Errorf("user: %w", err)
 	}
 	u.Name, u.AvatarURL, u.TokensFrom = row.Name, row.AvatarURL, row.TokensFrom
+	u.BannedUntil, u.DeletedAt = row.BannedUntil, row.DeletedAt
+	u.MutedSince = chat.Mutes{Direct: row.MutedDirect, Group: row.MutedGroup, Open: row.MutedOpen}
 	if row.CreatedAt != 0 {
 		u.CreatedAt = time.UnixMilli(row.CreatedAt)
 	}
@@ -106,8 +114,16 @@ func (s *Store) UpdateUsers(ctx context.Context, app chat.AppID, ids []string, c
 		if err != nil {
 			return err
 		}
+		before := *u
 		change(u)
-		row := userRow{Name: u.Name, AvatarURL: u.AvatarURL, TokensFrom: u.TokensFrom}
+		if err := indexStates(b, app, &before, u); err != nil {
+			return fmt.Errorf("user: %w", err)
+		}
+		row := userRow{
+			Name: u.Name, AvatarURL: u.AvatarURL, TokensFrom: u.TokensFrom,
+			BannedUntil: u.BannedUntil, DeletedAt: u.DeletedAt,
+			MutedDirect: u.MutedSince.Direct, MutedGroup: u.MutedSince.Group, MutedOpen: u.MutedSince.Open,
+		}
 		if !u.CreatedAt.IsZero() {
 			row.CreatedAt = u.CreatedAt.UnixMilli()
 		}

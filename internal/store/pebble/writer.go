@@ -193,10 +193,13 @@ func (s *Store) build(c *commit) error {
 	var b *pdb.Batch
 	for _, j := range c.jobs {
 		a := j.a
-		first := w.uids.Block(now, a.Message.ChannelType, len(a.Targets))
-		c.last = first.Plus(len(a.Targets) - 1)
+		// A Once that stands alone takes a UID that names nothing: its time says
+		// when the Once is forgotten, its place when it may be seen.
+		count := max(len(a.Targets), 1)
+		first := w.uids.Block(now, a.Message.ChannelType, count)
+		c.last = first.Plus(count - 1)
 		a.Placed = store.Placed{First: first}
-		keep := !a.Message.Ephemeral()
+		keep := keeps(a)
 		if b == nil && (keep || a.Once != nil) {
 			b = s.db.NewBatchWithSize(size)
 		}
@@ -239,6 +242,9 @@ func (s *Store) build(c *commit) error {
 	}
 	return s.applyAhead(b)
 }
+
+// keeps reports whether the append's message is to be stored.
+func keeps(a *store.Append) bool { return !a.Message.Ephemeral() && len(a.Targets) > 0 }
 
 // addEntries gives offsets and writes the timeline rows, interleaved so that the
 // sender's own entries come in the order of their offsets.
@@ -380,8 +386,8 @@ func (s *Store) publish(c *commit) {
 	// Bodies before the entries that refer to them: a session that is reading
 	// already may see an entry the moment it is there.
 	for _, j := range c.jobs {
-		if m := j.a.Message; !m.Ephemeral() {
-			s.bodies.put(j.a.Placed.First, m)
+		if keeps(j.a) {
+			s.bodies.put(j.a.Placed.First, j.a.Message)
 		}
 	}
 	s.durable.Store(&c.last)

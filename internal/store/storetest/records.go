@@ -223,6 +223,39 @@ func testOnce(e *env) {
 	}
 }
 
+// A request that left everybody out keeps only the memory of itself.
+func testOnceAlone(e *env) {
+	e.send(message("alice", "before"), "bob")
+	head, log := e.head(app, "alice"), e.LogHead()
+	m := message("alice", "x")
+	m.Echo = true
+	a := &store.Append{Message: m, History: true, Once: &store.Once{Key: [16]byte{1}, Body: [16]byte{2}, Left: users(1000)}}
+	if err := e.Append(e.ctx, a); err != nil {
+		e.Fatal(err)
+	}
+	if len(a.Placed.Entries) != 0 || e.head(app, "alice") != head || e.LogHead() != log {
+		e.Errorf("it left entries %v, a head at %d, a log at %d", a.Placed.Entries, e.head(app, "alice"), e.LogHead())
+	}
+	_, err := e.Message(e.ctx, a.Placed.First)
+	e.wantKind(err, chat.KindNotFound)
+	next := e.send(message("alice", "after"), "bob")
+	if next.Placed.First.Compare(a.Placed.First) <= 0 {
+		e.Errorf("the next UID %v is not behind %v", next.Placed.First, a.Placed.First)
+	}
+	want := &store.Once{Key: [16]byte{1}, Body: [16]byte{2}, Left: users(1000), First: a.Placed.First}
+	for range 2 {
+		if o, err := e.Once(e.ctx, want.Key); err != nil || !reflect.DeepEqual(o, want) {
+			e.Errorf("once is %+v, %v, want %+v", o, err, want)
+		}
+		e.reopen()
+	}
+	e.clock.advance(store.OnceLife + time.Minute)
+	if o, err := e.Once(e.ctx, want.Key); err != nil || o != nil {
+		e.Errorf("once after its life is %+v, %v", o, err)
+	}
+	e.wantKind(e.Append(e.ctx, &store.Append{Message: m}), chat.KindInvalid)
+}
+
 func testOnceLife(e *env) {
 	e.clock.set(time.Date(2026, 3, 10, 23, 30, 0, 0, time.UTC))
 	key := [16]byte{7}
