@@ -33,11 +33,14 @@ type Sessions interface {
 type Store interface {
 	store.Appender
 	store.Onces
+	Blocked(ctx context.Context, app chat.AppID, user string, others []string) ([]string, error)
+	Blockers(ctx context.Context, app chat.AppID, user string, others []string) ([]string, error)
 }
 
-// Users says who is registered.
+// Users says who is registered, and whose clients may send.
 type Users interface {
 	CheckRegistered(ctx context.Context, app *chat.App, field string, ids ...string) error
+	CheckSender(ctx context.Context, app *chat.App, user string, t chat.ChannelType) error
 }
 
 // Options are what a courier works with.
@@ -93,6 +96,7 @@ type Send struct {
 type Sent struct {
 	Placed   []Placement // in request order, without duplicates and those left out
 	SentAt   int64       // Unix ms
+	Left     int         // how many recipients were left out because of blocks
 	Repeated bool        // whether this is the answer to an earlier, equal request
 	Shed     []Shed      // open channels that did not take the message
 }
@@ -153,7 +157,17 @@ func (c *Courier) send(ctx context.Context, app *chat.App, s *Send) (*Sent, erro
 			return nil, err
 		}
 	}
-	// Clients have a limit of their own, kept where their connection is.
+	if m.Origin == chat.FromClient {
+		if err := c.checkClient(ctx, app, m, targets); err != nil {
+			return nil, err
+		}
+	}
+	to, left, err := c.leaveOut(ctx, app, m, targets)
+	if err != nil {
+		return nil, err
+	}
+	// Clients have a limit of their own, kept where their connection is. Who is
+	// left out counts too: a limit is about what was asked for.
 	budget, limit := budgetKey{app.ID, m.ChannelType}, chat.Rate{}
 	if m.Origin == chat.FromServer {
 		limit = r.limit(&app.Settings)
@@ -162,12 +176,16 @@ func (c *Courier) send(ctx context.Context, app *chat.App, s *Send) (*Sent, erro
 		return nil, err
 	}
 
+	if len(to) == 0 && s.Claim == nil {
+		return &Sent{SentAt: c.now().UnixMilli(), Left: len(left)}, nil
+	}
 	a := &store.Append{
 		Message: m,
-		Targets: targets,
+		Targets: to,
 		History: m.Persist && app.Settings.History,
 	}
 	if s.Claim != nil {
+		s.Claim.once.Left = left
 		a.Once = &s.Claim.once
 		a.Done = s.Claim.finish
 		s.Claim.appending = true
@@ -180,7 +198,65 @@ func (c *Courier) send(ctx context.Context, app *chat.App, s *Send) (*Sent, erro
 		}
 		return nil, err
 	}
-	return placed(a.Placed.First, targets, nil), nil
+	return placed(a.Placed.First, targets, left), nil
+}
+
+// checkClient says whether the sender's own clients may send this. The app's
+// backend may always.
+func (c *Courier) checkClient(ctx context.Context, app *chat.App, m *chat.Message, targets []string) error {
+	if err := c.users.CheckSender(ctx, app, m.From, m.ChannelType); err != nil {
+		return err
+	}
+	if m.ChannelType != chat.Direct {
+		return nil
+	}
+	// One way: who blocks somebody can still write to them.
+	for _, t := range targets {
+		on, err := c.store.Blocked(ctx, app.ID, t, []string{m.From})
+		if err != nil {
+			return err
+		}
+		if len(on) > 0 {
+			return chat.Fail(chat.KindBlocked, "the recipient has blocked you")
+		}
+	}
+	return nil
+}
+
+// leaveOut parts the targets into those to send to and those between whom and
+// the sender there is a block, either way, when the message asks for that. Both
+// keep the request's order.
+func (c *Courier) leaveOut(ctx context.Context, app *chat.App, m *chat.Message, targets []string) (to, left []string, err error) {
+	if !m.VerifyBlocklist || m.ChannelType != chat.Direct {
+		return targets, nil, nil
+	}
+	mine, err := c.store.Blocked(ctx, app.ID, m.From, targets)
+	if err != nil {
+		return nil, nil, err
+	}
+	theirs, err := c.store.Blockers(ctx, app.ID, m.From, targets)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(mine)+len(theirs) == 0 {
+		return targets, nil, nil
+	}
+	blocked := make(map[string]struct{}, len(mine)+len(theirs))
+	for _, ids := range [...][]string{mine, theirs} {
+		for _, id := range ids {
+			blocked[id] = struct{}{}
+		}
+	}
+	to = make([]string, 0, len(targets)-len(blocked))
+	left = make([]string, 0, len(blocked))
+	for _, t := range targets {
+		if _, ok := blocked[t]; ok {
+			left = append(left, t)
+		} else {
+			to = append(to, t)
+		}
+	}
+	return to, left, nil
 }
 
 // check is every rule about a message that does not depend on where it goes.
@@ -247,7 +323,7 @@ func (c *Courier) checkRegistered(ctx context.Context, app *chat.App, m *chat.Me
 // placed makes the outcome from the first UID, giving the next to each target
 // that was not left out.
 func placed(first chat.UID, targets, left []string) *Sent {
-	sent := &Sent{SentAt: first.Millis(), Placed: make([]Placement, 0, len(targets)-len(left))}
+	sent := &Sent{SentAt: first.Millis(), Left: len(left), Placed: make([]Placement, 0, len(targets)-len(left))}
 	for _, t := range targets {
 		if len(left) > 0 && t == left[0] {
 			left = left[1:]

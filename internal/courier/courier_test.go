@@ -48,7 +48,7 @@ func (s *said) Whisper(_ chat.AppID, user string, m *chat.Message, _ chat.UID, p
 	s.whispers = append(s.whispers, user+"<"+m.From+">"+peer)
 }
 
-func newPost(t *testing.T, fs vfs.FS, reg *registry) *post {
+func newPost(t testing.TB, fs vfs.FS, reg *registry) *post {
 	t.Helper()
 	var c *Courier
 	logger := slog.New(slog.DiscardHandler)
@@ -60,11 +60,10 @@ func newPost(t *testing.T, fs vfs.FS, reg *registry) *post {
 		t.Fatal(err)
 	}
 	p := &post{store: s, said: &said{}, rooms: room.New(time.Now)}
-	users := Users(nil)
-	if reg != nil {
-		users = reg
+	if reg == nil {
+		reg = &registry{}
 	}
-	c = New(Options{Store: s, Users: users, Rooms: p.rooms, Sessions: p.said, Now: time.Now, Logger: logger})
+	c = New(Options{Store: s, Users: reg, Rooms: p.rooms, Sessions: p.said, Now: time.Now, Logger: logger})
 	p.Courier = c
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -97,7 +96,14 @@ func newPost(t *testing.T, fs vfs.FS, reg *registry) *post {
 	return p
 }
 
-type registry struct{ known []string }
+type registry struct {
+	known []string
+	muted error // what every client is told
+}
+
+func (r *registry) CheckSender(context.Context, *chat.App, string, chat.ChannelType) error {
+	return r.muted
+}
 
 func (r *registry) CheckRegistered(_ context.Context, _ *chat.App, field string, ids ...string) error {
 	for _, id := range ids {
@@ -428,7 +434,10 @@ func TestCounterMissesNothing(t *testing.T) {
 }
 
 // instant is a store that is durable at once, to measure the courier alone.
-type instant struct{ uids *chat.UIDSource }
+type instant struct {
+	Store
+	uids *chat.UIDSource
+}
 
 func (s *instant) Append(_ context.Context, a *store.Append) error {
 	a.Placed.First = s.uids.Block(time.Now(), a.Message.ChannelType, len(a.Targets))
@@ -441,7 +450,7 @@ func (s *instant) Once(context.Context, [16]byte) (*store.Once, error) { return 
 func BenchmarkSend(b *testing.B) {
 	for _, n := range []int{1, 1000} {
 		b.Run(fmt.Sprintf("recipients=%d", n), func(b *testing.B) {
-			c := New(Options{Store: &instant{chat.NewUIDSource(1, 0)}, Now: time.Now})
+			c := New(Options{Store: &instant{uids: chat.NewUIDSource(1, 0)}, Now: time.Now})
 			app := &chat.App{Settings: chat.DefaultSettings()}
 			app.Settings.LimitDirect = chat.Rate{}
 			to := make([]string, n)

@@ -11,6 +11,7 @@ type metrics struct {
 	recipients     *prometheus.CounterVec
 	refused        *prometheus.CounterVec
 	repeated       prometheus.Counter
+	left           prometheus.Counter
 	openDeliveries prometheus.Counter
 
 	// Looked up once: the labels are few and the send path is hot.
@@ -31,6 +32,9 @@ func newMetrics(reg prometheus.Registerer) metrics {
 		repeated: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "parley_messages_repeated_total", Help: "Send requests answered from an earlier equal request.",
 		}),
+		left: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "parley_recipients_left_out_total", Help: "Recipients that a send left out because of a block.",
+		}),
 		openDeliveries: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "parley_open_deliveries_total", Help: "Open channel messages queued for a session.",
 		}),
@@ -41,7 +45,7 @@ func newMetrics(reg prometheus.Registerer) metrics {
 		m.recipientsBy[ct] = m.recipients.WithLabelValues(ct.String())
 	}
 	if reg != nil {
-		reg.MustRegister(m.accepted, m.recipients, m.refused, m.repeated, m.openDeliveries)
+		reg.MustRegister(m.accepted, m.recipients, m.refused, m.repeated, m.left, m.openDeliveries)
 	}
 	return m
 }
@@ -55,5 +59,8 @@ func (m *metrics) sent(msg *chat.Message, s *Sent, err error) {
 	default:
 		m.acceptedBy[msg.ChannelType].Inc()
 		m.recipientsBy[msg.ChannelType].Add(float64(len(s.Placed)))
+		if s.Left > 0 {
+			m.left.Add(float64(s.Left))
+		}
 	}
 }

@@ -22,6 +22,7 @@ import (
 type Store interface {
 	store.Apps
 	store.Users
+	store.Blocks
 }
 
 // A Directory answers from memory for apps, and from the store for users.

@@ -9,7 +9,6 @@ import (
 	"math"
 	"strconv"
 	"time"
-	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/golang-jwt/jwt/v5"
@@ -71,17 +70,8 @@ func (d *Directory) IssueToken(ctx context.Context, app *chat.App, user, name, a
 	if err := chat.CheckID("userId", user); err != nil {
 		return "", err
 	}
-	switch {
-	case name == "":
-		return "", chat.Invalid("name", "is required")
-	case len(name) > MaxName:
-		return "", chat.TooLong("name", MaxName, len(name), "bytes")
-	case !utf8.ValidString(name):
-		return "", chat.Invalid("name", "must be valid UTF-8")
-	case len(avatarURL) > MaxAvatarURL:
-		return "", chat.TooLong("avatarUrl", MaxAvatarURL, len(avatarURL), "bytes")
-	case !utf8.ValidString(avatarURL):
-		return "", chat.Invalid("avatarUrl", "must be valid UTF-8")
+	if err := checkProfile(&name, &avatarURL); err != nil {
+		return "", err
 	}
 	var issued int64
 	err := d.store.UpdateUsers(ctx, app.ID, []string{user}, func(u *chat.User) {
@@ -135,16 +125,8 @@ func appendNumericDate(b []byte, ms int64) []byte {
 // at once and durably. A later cutoff is never moved back. The caller closes
 // live connections.
 func (d *Directory) ExpireTokens(ctx context.Context, app *chat.App, users []string, before int64) error {
-	if len(users) == 0 {
-		return chat.Invalid("userIds", "is required")
-	}
-	if n := len(users); n > MaxExpire {
-		return chat.Invalidf("userIds", "at most %d items, got %d", MaxExpire, n)
-	}
-	for i, u := range users {
-		if err := chat.CheckID("userIds["+strconv.Itoa(i)+"]", u); err != nil {
-			return err
-		}
+	if err := checkIDs("userIds", MaxExpire, users); err != nil {
+		return err
 	}
 	switch now := d.now().UnixMilli(); {
 	case before <= 0:
@@ -161,7 +143,8 @@ func (d *Directory) ExpireTokens(ctx context.Context, app *chat.App, users []str
 const MaxExpire = 1000
 
 // Verify says who a token lets in: KindToken when it is malformed or wrongly
-// signed, KindTokenExpired when it was good once.
+// signed, KindBanned and KindDeleted when its user is kept out, KindTokenExpired
+// when it was good once.
 func (d *Directory) Verify(ctx context.Context, token string) (*Grant, error) {
 	var c claims
 	var app *chat.App
@@ -184,6 +167,10 @@ func (d *Directory) Verify(ctx context.Context, token string) (*Grant, error) {
 		return nil, chat.Fail(chat.KindToken, "the token's user is not known here")
 	}
 	if err != nil {
+		return nil, err
+	}
+	// Before the token's own faults: who is kept out is not to get a new one.
+	if err := d.keptOut(u); err != nil {
 		return nil, err
 	}
 	g := &Grant{App: app, User: u, IssuedAt: int64(c.Issued)}
