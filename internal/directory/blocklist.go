@@ -50,7 +50,7 @@ func (d *Directory) Unblock(ctx context.Context, app *chat.App, user, field stri
 // A BlocklistPage asks for a part of a blocklist.
 type BlocklistPage struct {
 	Token     string // where the page before ended; empty for the first page
-	Size      int
+	Size      int64
 	LastFirst bool // in the opposite order of being added
 }
 
@@ -63,7 +63,7 @@ func (d *Directory) Blocklist(ctx context.Context, app *chat.App, user string, p
 	if p.Size < 1 || p.Size > MaxBlocklistPage {
 		return nil, "", chat.Invalidf("pageSize", "from 1 to %d, got %d", MaxBlocklistPage, p.Size)
 	}
-	r := store.BlockRange{Limit: p.Size + 1, Reverse: p.LastFirst}
+	r := store.BlockRange{Limit: int(p.Size) + 1, Reverse: p.LastFirst}
 	if p.Token != "" {
 		if r.After, err = strconv.ParseUint(p.Token, tokenBase, 64); err != nil || r.After == 0 {
 			return nil, "", chat.Invalid("pageToken", "must be one that an answer gave")
@@ -73,9 +73,9 @@ func (d *Directory) Blocklist(ctx context.Context, app *chat.App, user string, p
 	if err != nil {
 		return nil, "", err
 	}
-	if len(list) > p.Size {
-		list = list[:p.Size]
-		next = strconv.FormatUint(list[p.Size-1].Place, tokenBase)
+	if size := int(p.Size); len(list) > size {
+		list = list[:size]
+		next = strconv.FormatUint(list[size-1].Place, tokenBase)
 	}
 	for _, b := range list {
 		ids = append(ids, b.User)

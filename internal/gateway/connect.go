@@ -131,8 +131,13 @@ func (c *conn) connect(cmd command) error {
 	}
 	ctx, cancel := context.WithTimeout(c.g.life, callTimeout)
 	defer cancel()
+	turn := c.g.sessions.turn()
 	grant, err := c.g.opts.Directory.Verify(ctx, req.token)
-	if chat.KindOf(err) == chat.KindToken {
+	switch row := closesByKind[chat.KindOf(err)]; {
+	case err == nil:
+	case row != nil:
+		return row
+	case chat.KindOf(err) == chat.KindToken:
 		return closeInvalidToken
 	}
 	var data connectData
@@ -151,11 +156,11 @@ func (c *conn) connect(cmd command) error {
 	c.client[8] = c.client[8]&0x3f | 0x80
 	// From here on the session is woken, so nothing that happens while the
 	// first page is read is missed.
-	switch c.g.sessions.add(c, grant.App.Settings.Sessions) {
-	case addedFull:
-		return closeConnLimit
-	case addedVoided:
-		c.fail(cmd, chat.Fail(chat.KindTokenExpired, "the token was voided"))
+	if err := c.g.sessions.add(c, grant.App.Settings.Sessions, turn); err != nil {
+		if row, ok := err.(*DisconnectRow); ok {
+			return row
+		}
+		c.fail(cmd, err)
 		return errFailedConnect
 	}
 	c.registered = true

@@ -46,12 +46,15 @@ var errorTable = []ErrorRow{
 	{codeTooManyRequests, "too many requests", true, []chat.Kind{chat.KindRate}, "Commands come faster than the connection may send them. Who goes on regardless is closed with 3013."},
 	{codeUnrecoverable, "unrecoverable position", false, nil, "The position is of another epoch, so what came after it cannot be told."},
 	{404, "not found", false, []chat.Kind{chat.KindNotFound, chat.KindNoUser}, "The message or user named does not exist."},
+	{405, "blocked by the recipient", false, []chat.Kind{chat.KindBlocked}, "The recipient has the sender on their blocklist."},
 	{409, "conflict", false, []chat.Kind{chat.KindConflict}, "The clientMsgId was used before with another message."},
 	{1009, "feature is off", false, []chat.Kind{chat.KindFeatureOff}, "The app has this feature switched off."},
 	{1050, "unavailable, try again", true, []chat.Kind{chat.KindUnavailable}, "The server cannot take this now. Nothing was done."},
 	{1051, "outcome unknown, repeat with the same clientMsgId", true, []chat.Kind{chat.KindUnknown}, "The call was under way when something failed. Repeated with the same clientMsgId it is done once."},
+	{20106, "muted in direct channels", false, []chat.Kind{chat.KindMutedDirect}, "The app's backend has muted the user in direct channels."},
 	{20109, "clients cannot send to the system channel", false, []chat.Kind{chat.KindSystemReadOnly}, "Only the app's backend sends system messages."},
 	{20604, "sending too fast", true, []chat.Kind{chat.KindTooFast}, "The connection sends more messages than the app setting limits.client allows."},
+	{23408, "muted in open channels", false, []chat.Kind{chat.KindMutedOpen}, "The app's backend has muted the user in open channels."},
 	{30016, "content too large", false, []chat.Kind{chat.KindContentTooLarge}, "A message's content is over 131072 bytes of UTF-8."},
 }
 
@@ -99,7 +102,7 @@ func answerFor(err error) *replyError {
 		return refuse(codeInternal, "")
 	}
 	row := errorsByKind[e.Kind]
-	if row == nil {
+	if row == nil { // the kinds of closesByKind do not come here
 		return refuse(codeInternal, "")
 	}
 	return &replyError{row, e.Error()}
@@ -128,6 +131,8 @@ var (
 	closeBadRequest   = &DisconnectRow{3501, "bad request", "The client broke the protocol: something that is no command, a command before connect, a second connect, a pong nobody asked for."}
 	closeStale        = &DisconnectRow{3502, "stale", "No connect command came in time."}
 	closeConnLimit    = &DisconnectRow{3504, "connection limit", "The user has as many connections as the app setting users.sessions allows."}
+	closeBanned       = &DisconnectRow{4501, "banned", "The app's backend has banned the user for a time. Connect again when the ban is over: the server does not tell when that is."}
+	closeDeleted      = &DisconnectRow{4503, "user deleted", "The app's backend has deleted the user. The user's tokens are good again once the user is restored."}
 	closeInapt        = &DisconnectRow{3506, "inappropriate protocol", "The client speaks the Protobuf form of the protocol; this server speaks JSON."}
 )
 
@@ -138,6 +143,14 @@ var disconnectTable = []*DisconnectRow{
 	{1009, "message too big", "A frame is over 64 KiB before the connect command, or over 1 MiB after it."},
 	closeShutdown, closeExpired, closeSlow, closeInsufficient, closeNoPong, closeTooMany,
 	closeInvalidToken, closeBadRequest, closeStale, closeConnLimit, closeInapt,
+	closeBanned, closeDeleted,
+}
+
+// closesByKind are the failures that no answer is given to: there is nothing
+// that the user could do on this connection.
+var closesByKind = map[chat.Kind]*DisconnectRow{
+	chat.KindBanned:  closeBanned,
+	chat.KindDeleted: closeDeleted,
 }
 
 // DisconnectTable lists every code that connections are closed with.

@@ -45,6 +45,9 @@ type Store interface {
 type Directory interface {
 	Verify(ctx context.Context, token string) (*directory.Grant, error)
 	AppByID(chat.AppID) *chat.App
+	Block(ctx context.Context, app *chat.App, user, field string, others []string) error
+	Unblock(ctx context.Context, app *chat.App, user, field string, others []string) error
+	Blocklist(ctx context.Context, app *chat.App, user string, p directory.BlocklistPage) (ids []string, next string, err error)
 }
 
 // Courier sends what clients ask to be sent.
@@ -215,6 +218,18 @@ func (g *Gateway) Expire(app chat.AppID, users []string, before int64) {
 	for _, u := range users {
 		for _, c := range g.sessions.void(userKey{app, u}, before) {
 			c.disconnect(closeExpired)
+		}
+	}
+}
+
+// Shut closes all sessions of the users and says why: KindBanned or
+// KindDeleted. It must be called after the directory knows of it, and keeps
+// nobody out who comes later.
+func (g *Gateway) Shut(app chat.AppID, users []string, why chat.Kind) {
+	row := closesByKind[why]
+	for _, u := range users {
+		for _, c := range g.sessions.shut(userKey{app, u}, row) {
+			c.disconnect(row)
 		}
 	}
 }

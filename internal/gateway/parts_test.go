@@ -32,8 +32,8 @@ import (
 func TestTables(t *testing.T) {
 	t.Parallel()
 	for _, k := range chat.Kinds() {
-		if errorsByKind[k] == nil {
-			t.Errorf("no code for kind %s", k)
+		if (errorsByKind[k] == nil) == (closesByKind[k] == nil) {
+			t.Errorf("kind %s must have one of an error and a close code", k)
 		}
 	}
 	seen := map[uint32]bool{}
@@ -220,23 +220,37 @@ func TestRegistry(t *testing.T) {
 	for i := range 5 {
 		c := &conn{app: 1, user: "bob", issuedAt: int64(i)}
 		cs = append(cs, c)
-		if r.add(c, 5) != addedOK {
+		if r.add(c, 5, r.turn()) != nil {
 			t.Fatal("not added")
 		}
 	}
-	if r.add(&conn{app: 1, user: "bob"}, 5) != addedFull {
+	if r.add(&conn{app: 1, user: "bob"}, 5, r.turn()) != closeConnLimit {
 		t.Error("one too many")
 	}
 	if got := r.void(k, 3); len(got) != 3 {
 		t.Errorf("%d sessions are on older tokens", len(got))
 	}
-	if r.add(&conn{app: 1, user: "bob", issuedAt: 2}, 50) != addedVoided || !r.voided(k, 2) || r.voided(k, 3) {
+	if r.add(&conn{app: 1, user: "bob", issuedAt: 2}, 50, r.turn()) != errVoided || !r.voided(k, 2) || r.voided(k, 3) {
 		t.Error("the cutoff is not known")
 	}
+	// Who was let in before the user was shut out does not become a session,
+	// who comes later does.
+	before := r.turn()
+	if got := r.shut(k, closeBanned); len(got) != 5 {
+		t.Errorf("%d sessions are shut out", len(got))
+	}
+	late := &conn{app: 1, user: "bob", issuedAt: 3}
+	if r.add(late, 50, before) != closeBanned || r.add(&conn{app: 1, user: "eve"}, 50, before) != nil {
+		t.Error("the bar is not known, or is somebody else's")
+	}
+	if r.add(late, 50, r.turn()) != nil {
+		t.Error("the bar keeps out who comes later")
+	}
+	r.remove(late)
 	now = now.Add(2 * cutoffLife)
 	r.sweep()
-	if r.voided(k, 2) {
-		t.Error("the cutoff is kept for ever")
+	if r.voided(k, 2) || len(r.shard(k).bars) != 0 {
+		t.Error("the cutoff or the bar is kept for ever")
 	}
 	for _, i := range []int{2, 0, 4, 1, 3} {
 		if !r.online(k) {

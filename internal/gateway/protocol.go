@@ -10,6 +10,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/parleychat/parley/internal/chat"
 )
 
 // A method is a kind of command, in the order in which the protocol looks for
@@ -305,12 +307,16 @@ func (c *conn) command(cmd command) error {
 	default:
 		err = refuse(codeNotAvailable, "")
 	}
+	if err == nil {
+		return nil
+	}
 	if d, ok := err.(*DisconnectRow); ok {
 		return d
 	}
-	if err != nil {
-		c.fail(cmd, err)
+	if d := closesByKind[chat.KindOf(err)]; d != nil {
+		return d
 	}
+	c.fail(cmd, err)
 	return nil
 }
 

@@ -3,6 +3,7 @@ package gateway
 import (
 	"hash/maphash"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/parleychat/parley/internal/chat"
@@ -20,6 +21,7 @@ func (c *conn) key() userKey { return userKey{c.app, c.user} }
 // message looks up every recipient.
 type registry struct {
 	now    func() time.Time
+	turns  atomic.Uint64 // counts bars
 	shards [registryShards]registryShard
 }
 
@@ -32,6 +34,16 @@ type registryShard struct {
 	// checked just before is not yet here when Expire looks for it; it finds
 	// the cutoff when it comes.
 	cutoffs map[userKey]cutoff
+	// bars are the newest occasions on which users were shut out, for the same
+	// reason.
+	bars map[userKey]bar
+}
+
+// A bar keeps out who was let in before its turn and is not here yet.
+type bar struct {
+	turn uint64
+	row  *DisconnectRow // what their connections are closed with
+	at   time.Time
 }
 
 type cutoff struct {
@@ -50,6 +62,7 @@ func newRegistry(now func() time.Time) *registry {
 	for i := range r.shards {
 		r.shards[i].users = map[userKey]*conn{}
 		r.shards[i].cutoffs = map[userKey]cutoff{}
+		r.shards[i].bars = map[userKey]bar{}
 	}
 	return r
 }
@@ -58,21 +71,24 @@ func (r *registry) shard(k userKey) *registryShard {
 	return &r.shards[maphash.Comparable(registrySeed, k)%registryShards]
 }
 
-type added uint8
+// errVoided says that the token was voided since it was checked.
+var errVoided = chat.Fail(chat.KindTokenExpired, "the token was voided")
 
-const (
-	addedOK     added = iota
-	addedFull         // the user has as many sessions as allowed
-	addedVoided       // the token was voided meanwhile
-)
+// turn is to be noted before a token is checked, and given to add.
+func (r *registry) turn() uint64 { return r.turns.Load() }
 
-func (r *registry) add(c *conn, most int) added {
+// add gives the session its place, or says why it may not have one: errVoided,
+// or what the connection is to be closed with.
+func (r *registry) add(c *conn, most int, turn uint64) error {
 	k := c.key()
 	s := r.shard(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if b, ok := s.bars[k]; ok && turn < b.turn {
+		return b.row
+	}
 	if cut, ok := s.cutoffs[k]; ok && c.issuedAt < cut.before {
-		return addedVoided
+		return errVoided
 	}
 	first := s.users[k]
 	n := 0
@@ -80,11 +96,24 @@ func (r *registry) add(c *conn, most int) added {
 		n++
 	}
 	if n >= most {
-		return addedFull
+		return closeConnLimit
 	}
 	c.nextOfUser = first
 	s.users[k] = c
-	return addedOK
+	return nil
+}
+
+// shut gives the user's sessions, and remembers that whoever was let in before
+// now is not to become one.
+func (r *registry) shut(k userKey, row *DisconnectRow) (out []*conn) {
+	s := r.shard(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.bars[k] = bar{r.turns.Add(1), row, r.now()}
+	for c := s.users[k]; c != nil; c = c.nextOfUser {
+		out = append(out, c)
+	}
+	return out
 }
 
 func (r *registry) remove(c *conn) {
@@ -152,7 +181,7 @@ func (r *registry) voided(k userKey, issuedAt int64) bool {
 	return issuedAt < s.cutoffs[k].before
 }
 
-// sweep forgets cutoffs that everybody knows of by now.
+// sweep forgets cutoffs and bars that everybody knows of by now.
 func (r *registry) sweep() {
 	old := r.now().Add(-cutoffLife)
 	for i := range r.shards {
@@ -161,6 +190,11 @@ func (r *registry) sweep() {
 		for k, cut := range s.cutoffs {
 			if cut.at.Before(old) {
 				delete(s.cutoffs, k)
+			}
+		}
+		for k, b := range s.bars {
+			if b.at.Before(old) {
+				delete(s.bars, k)
 			}
 		}
 		s.mu.Unlock()

@@ -20,6 +20,10 @@ import (
 var rpcMethods = map[string]func(c *conn, ctx context.Context, data []byte) ([]byte, error){
 	"message.send": (*conn).sendMessage,
 	"ack":          (*conn).ack,
+
+	"blocklist.add":    (*conn).addBlocks,
+	"blocklist.remove": (*conn).removeBlocks,
+	"blocklist.list":   (*conn).listBlocks,
 }
 
 func (c *conn) rpc(cmd command) error {
@@ -139,11 +143,20 @@ var sendFields = fields.NewTable(
 	fields.Switch("echo", func(d *sendData) *bool { return &d.echo }),
 )
 
-// sendMessage is the call message.send.
-func (c *conn) sendMessage(ctx context.Context, data []byte) ([]byte, error) {
+// appNow is the session's app with the settings of this moment.
+func (c *conn) appNow() (*chat.App, error) {
 	app := c.g.opts.Directory.AppByID(c.app)
 	if app == nil {
 		return nil, chat.Fail(chat.KindInternal, "app is gone")
+	}
+	return app, nil
+}
+
+// sendMessage is the call message.send.
+func (c *conn) sendMessage(ctx context.Context, data []byte) ([]byte, error) {
+	app, err := c.appNow()
+	if err != nil {
+		return nil, err
 	}
 	d := sendData{shouldPersist: true} // as in the server API
 	if err := sendFields.Decode(data, &d); err != nil {
