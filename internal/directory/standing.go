@@ -21,6 +21,9 @@ const (
 	MaxBanMinutes = 43200 // 30 days; nobody is banned for ever
 )
 
+// A Listed is a user in one of the lists.
+type Listed = store.Listed
+
 // UpdateUser changes name and avatar of a user who is registered. Of nil
 // nothing changes.
 func (d *Directory) UpdateUser(ctx context.Context, app *chat.App, id string, name, avatarURL *string) error {
@@ -106,7 +109,7 @@ func (d *Directory) Unban(ctx context.Context, app *chat.App, users []string) er
 
 // Banned is a page of the users who are banned now, those banned for the
 // longest first, with the time their ban ends.
-func (d *Directory) Banned(ctx context.Context, app *chat.App, skip, limit int) ([]store.Listed, error) {
+func (d *Directory) Banned(ctx context.Context, app *chat.App, skip, limit int) ([]Listed, error) {
 	list, _, err := d.store.ListUsers(ctx, app.ID, store.StateBanned, skip, limit)
 	return list, err
 }
@@ -132,7 +135,7 @@ func (d *Directory) Mute(ctx context.Context, app *chat.App, users []string, typ
 
 // Muted is a page of the users who are muted in channels of a type, in the
 // order in which they were, and how many they are in all.
-func (d *Directory) Muted(ctx context.Context, app *chat.App, t chat.ChannelType, skip, limit int) ([]store.Listed, int, error) {
+func (d *Directory) Muted(ctx context.Context, app *chat.App, t chat.ChannelType, skip, limit int) ([]Listed, int, error) {
 	return d.store.ListUsers(ctx, app.ID, store.StateMuted(t), skip, limit)
 }
 
@@ -160,7 +163,7 @@ func (d *Directory) Restore(ctx context.Context, app *chat.App, users []string) 
 }
 
 // Deleted is a page of the soft-deleted users, in the order of their deletion.
-func (d *Directory) Deleted(ctx context.Context, app *chat.App, skip, limit int) ([]store.Listed, error) {
+func (d *Directory) Deleted(ctx context.Context, app *chat.App, skip, limit int) ([]Listed, error) {
 	list, _, err := d.store.ListUsers(ctx, app.ID, store.StateDeleted, skip, limit)
 	return list, err
 }

@@ -51,6 +51,12 @@ var kindRows = map[chat.Kind]ErrorRow{
 	chat.KindSystemReadOnly:  {Status: 403, Code: 1002, Meaning: elseDoor, Repeat: never},
 	chat.KindTooFast:         {Status: 429, Code: 1008, Meaning: elseDoor, Repeat: later},
 	chat.KindContentTooLarge: {Status: 400, Code: 1005, Meaning: elseDoor, Repeat: never},
+	// The backend passes bans, mutes and, unless it asks, blocks.
+	chat.KindBanned:      {Status: 403, Code: 1002, Meaning: elseDoor, Repeat: never},
+	chat.KindDeleted:     {Status: 403, Code: 1002, Meaning: elseDoor, Repeat: never},
+	chat.KindBlocked:     {Status: 403, Code: 1002, Meaning: elseDoor, Repeat: never},
+	chat.KindMutedDirect: {Status: 403, Code: 1002, Meaning: elseDoor, Repeat: never},
+	chat.KindMutedOpen:   {Status: 403, Code: 1002, Meaning: elseDoor, Repeat: never},
 }
 
 // What is wrong with a call before it comes to a verb has rows of its own.

@@ -26,6 +26,20 @@ var operations = []operation{
 	{name: "expireAccessToken", path: "/v4/auth/access-token/expire", limit: defaultLimit, serve: expireAccessToken},
 	{name: "getUser", path: "/v4/user/get", limit: defaultLimit, serve: getUser},
 	{name: "getUserConnectionStatus", path: "/v4/user/connection-status/get", limit: defaultLimit, serve: getUserConnectionStatus},
+	{name: "updateUser", path: "/v4/user/update", limit: defaultLimit, serve: updateUser},
+
+	{name: "banUsers", path: "/v4/user/ban", limit: defaultLimit, serve: banUsers},
+	{name: "unbanUsers", path: "/v4/user/unban", limit: defaultLimit, serve: unbanUsers},
+	{name: "listBannedUsers", path: "/v4/user/ban/list", limit: defaultLimit, serve: listBannedUsers},
+	{name: "setChannelTypeMute", path: "/v4/channel-type/mute/set", limit: defaultLimit, serve: setChannelTypeMute},
+	{name: "listChannelTypeMute", path: "/v4/channel-type/mute/list", limit: defaultLimit, serve: listChannelTypeMute},
+	{name: "softDeleteUsers", path: "/v4/user/soft-delete", limit: defaultLimit, serve: softDeleteUsers},
+	{name: "restoreUsers", path: "/v4/user/restore", limit: defaultLimit, serve: restoreUsers},
+	{name: "listSoftDeletedUsers", path: "/v4/user/soft-deleted/list", limit: defaultLimit, serve: listSoftDeletedUsers},
+
+	{name: "addUserBlocklist", path: "/v4/user/blocklist/add", limit: defaultLimit, serve: addUserBlocklist},
+	{name: "removeUserBlocklist", path: "/v4/user/blocklist/remove", limit: defaultLimit, serve: removeUserBlocklist},
+	{name: "getUserBlocklist", path: "/v4/user/blocklist/get", limit: defaultLimit, serve: getUserBlocklist},
 
 	{name: "sendDirectChannelMessage", path: "/v4/direct-channel/message/send", idempotent: true, serve: sendDirect},
 	{name: "sendSystemChannelMessage", path: "/v4/system-channel/message/send", idempotent: true, serve: sendSystem},

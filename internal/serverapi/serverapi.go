@@ -48,6 +48,9 @@ type Presence interface {
 	// Expire ends the users' connections made with tokens issued before the
 	// given time (Unix ms).
 	Expire(app chat.AppID, users []string, before int64)
+	// Shut ends the users' connections because of what they now are: KindBanned
+	// or KindDeleted.
+	Shut(app chat.AppID, users []string, why chat.Kind)
 }
 
 // Options are what the API works with. Directory, Courier and Presence must be
@@ -376,8 +379,11 @@ func (c *call) forgive(err error) {
 }
 
 // spend takes the call from the budget of its operation.
-func (c *call) spend() error {
-	return c.api.budgets.Take(budgetKey{c.app.ID, c.op.name}, c.op.limit(&c.app.Settings), 1, "")
+func (c *call) spend() error { return c.spendFor(1, "") }
+
+// spendFor takes as much as the field holds items, where the limit counts them.
+func (c *call) spendFor(n int, field string) error {
+	return c.api.budgets.Take(budgetKey{c.app.ID, c.op.name}, c.op.limit(&c.app.Settings), n, field)
 }
 
 func (c *call) operation() string {

@@ -1,6 +1,8 @@
 package serverapi
 
 import (
+	"time"
+
 	"github.com/parleychat/parley/internal/chat"
 	"github.com/parleychat/parley/internal/directory"
 	"github.com/parleychat/parley/internal/fields"
@@ -37,6 +39,43 @@ var (
 	)
 )
 
+// updateRequest is a change of a user. What is not given stays as it is.
+type updateRequest struct {
+	UserID    string
+	Name      *string
+	AvatarURL *string
+}
+
+// The page user/modify.
+var updateFields = fields.NewTable(
+	fields.Text("userId", func(r *updateRequest) *string { return &r.UserID }),
+	fields.Field[updateRequest]{Name: "name", Read: func(r *fields.Reader, v *updateRequest) error {
+		text, err := r.Text()
+		v.Name = &text
+		return err
+	}},
+	fields.Field[updateRequest]{Name: "avatarUrl", Read: func(r *fields.Reader, v *updateRequest) error {
+		text, err := r.Text()
+		v.AvatarURL = &text
+		return err
+	}},
+)
+
+func updateUser(c *call) error {
+	var q updateRequest
+	if err := decode(c, updateFields, &q); err != nil {
+		return err
+	}
+	if err := c.spend(); err != nil {
+		return err
+	}
+	if err := c.api.directory.UpdateUser(c.r.Context(), c.app, q.UserID, q.Name, q.AvatarURL); err != nil {
+		return err
+	}
+	c.done()
+	return nil
+}
+
 func issueAccessToken(c *call) error {
 	q := &c.account
 	if err := decode(c, issueFields, q); err != nil {
@@ -72,7 +111,7 @@ func expireAccessToken(c *call) error {
 		return err
 	}
 	c.api.presence.Expire(c.app.ID, q.UserIDs, q.ExpiresAt)
-	c.out = append(c.out, `{"code":0}`...)
+	c.done()
 	return nil
 }
 
@@ -93,7 +132,7 @@ func getUser(c *call) error {
 	b = append(b, `,"avatarUrl":`...)
 	b = appendQuoted(b, u.AvatarURL)
 	b = append(b, `,"createdAt":"`...)
-	b = u.CreatedAt.UTC().AppendFormat(b, "2006-01-02 15:04:05")
+	b = u.CreatedAt.UTC().AppendFormat(b, time.DateTime)
 	c.out = append(b, `"}}`...)
 	return nil
 }
@@ -118,6 +157,9 @@ func getUserConnectionStatus(c *call) error {
 	c.out = append(b, `}}`...)
 	return nil
 }
+
+// done leaves the answer that has nothing to tell.
+func (c *call) done() { c.out = append(c.out, `{"code":0}`...) }
 
 // decode reads the call's body.
 func decode[T any](c *call, t *fields.Table[T], v *T) error {

@@ -119,6 +119,10 @@ func TestDocumentIsComplete(t *testing.T) {
 	tables := map[string][]string{
 		direct: directFields.Names(), system: systemFields.Names(), open: openFields.Names(),
 		issue: issueFields.Names(), expire: expireFields.Names(), user: userFields.Names(), status: userFields.Names(),
+		modify: updateFields.Names(), ban: banFields.Names(), unban: unbanFields.Names(), banned: pageFields.Names(),
+		mute: muteFields.Names(), muted: mutedFields.Names(),
+		softDelete: deletionFields.Names(), restore: deletionFields.Names(), deleted: pageFields.Names(),
+		block: blockFields.Names(), unblock: unblockFields.Names(), blocklist: blocklistFields.Names(),
 	}
 	for path, item := range doc.Paths.Map() {
 		if !strings.HasPrefix(path, "/v4/") {
@@ -205,7 +209,9 @@ func TestManualIsComplete(t *testing.T) {
 			t.Errorf("%s is missing", o.path)
 		}
 	}
-	for _, names := range [][]string{directFields.Names(), systemFields.Names(), openFields.Names(), issueFields.Names(), expireFields.Names(), userFields.Names()} {
+	for _, names := range [][]string{directFields.Names(), systemFields.Names(), openFields.Names(), issueFields.Names(), expireFields.Names(), userFields.Names(),
+		updateFields.Names(), banFields.Names(), pageFields.Names(), muteFields.Names(), mutedFields.Names(), blockFields.Names(),
+		unblockFields.Names(), blocklistFields.Names()} {
 		for _, name := range names {
 			if !strings.Contains(string(manual), "`"+name+"`") {
 				t.Errorf("%s is missing", name)

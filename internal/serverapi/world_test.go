@@ -45,6 +45,19 @@ const (
 	expire = "/v4/auth/access-token/expire"
 	user   = "/v4/user/get"
 	status = "/v4/user/connection-status/get"
+
+	modify     = "/v4/user/update"
+	ban        = "/v4/user/ban"
+	unban      = "/v4/user/unban"
+	banned     = "/v4/user/ban/list"
+	mute       = "/v4/channel-type/mute/set"
+	muted      = "/v4/channel-type/mute/list"
+	softDelete = "/v4/user/soft-delete"
+	restore    = "/v4/user/restore"
+	deleted    = "/v4/user/soft-deleted/list"
+	block      = "/v4/user/blocklist/add"
+	unblock    = "/v4/user/blocklist/remove"
+	blocklist  = "/v4/user/blocklist/get"
 )
 
 // A world is a server API over everything real below it, on a disk in memory.
@@ -92,6 +105,7 @@ type presence struct {
 	mu      sync.Mutex
 	online  map[string]bool
 	expired []string
+	shut    []string
 }
 
 func (p *presence) Online(app chat.AppID, user string) bool {
@@ -105,6 +119,14 @@ func (p *presence) Expire(app chat.AppID, users []string, before int64) {
 	defer p.mu.Unlock()
 	for _, u := range users {
 		p.expired = append(p.expired, strconv.Itoa(int(app))+"/"+u+"/"+strconv.FormatInt(before, 10))
+	}
+}
+
+func (p *presence) Shut(app chat.AppID, users []string, why chat.Kind) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, u := range users {
+		p.shut = append(p.shut, strconv.Itoa(int(app))+"/"+u+"/"+why.String())
 	}
 }
 
