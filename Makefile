@@ -34,6 +34,7 @@ bench: build
 
 docs:
 	$(GO) run ./cmd/parley doc docs
+	$(GO) test ./internal/serverapi -run '^TestCoverage$$' -update
 
 clean:
 	rm -rf bin

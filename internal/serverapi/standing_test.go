@@ -422,3 +422,68 @@ func TestStandingRefused(t *testing.T) {
 		t.Error("a refused call closed connections:", w.said.shut)
 	}
 }
+
+// What one app says of its users is neither seen nor changed by another app,
+// with any of the operations.
+func TestStandingOfAppsApart(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	one, two := w.app, w.newApp("other", "another-secret")
+	as := func(app *chat.App, path, body string) string {
+		t.Helper()
+		return w.do(http.MethodPost, path, w.signed(app), body).Body
+	}
+	reads := []struct{ path, body string }{
+		{user, `{"userId":"ann"}`}, {banned, `{}`}, {muted, `{"channelType":"PERSON"}`}, {deleted, `{}`}, {blocklist, `{"userId":"ann"}`},
+	}
+	state := func(app *chat.App) (all []string) {
+		t.Helper()
+		for _, r := range reads {
+			all = append(all, as(app, r.path, r.body))
+		}
+		return all
+	}
+	blank := state(two)
+	for _, c := range []struct{ path, body string }{
+		{issue, `{"userId":"ann","name":"Ann"}`},
+		{ban, `{"userIds":["ann"],"durationMinutes":5}`},
+		{mute, `{"userIds":["ann"],"muteState":1,"channelType":"PERSON"}`},
+		{softDelete, `{"userIds":["ann"]}`},
+		{block, `{"userId":"ann","targetUserIds":["bob"]}`},
+	} {
+		if body := as(one, c.path, c.body); !strings.HasPrefix(body, `{"code":0`) {
+			t.Fatal(body)
+		}
+	}
+	if got := state(two); !slices.Equal(got, blank) {
+		t.Errorf("the other app sees %v", got)
+	}
+	before := state(one)
+	for i := range before {
+		if before[i] == blank[i] {
+			t.Errorf("%s has nothing to tell: %s", reads[i].path, before[i])
+		}
+	}
+	for _, c := range []struct{ path, body string }{
+		{issue, `{"userId":"ann","name":"Somebody else"}`},
+		{modify, `{"userId":"ann","name":"Nobody"}`},
+		{unban, `{"userIds":["ann"]}`},
+		{mute, `{"userIds":["ann"],"muteState":0,"channelType":"PERSON"}`},
+		{restore, `{"userIds":["ann"]}`},
+		{unblock, `{"userId":"ann","blockedUserIds":["bob"]}`},
+	} {
+		if body := as(two, c.path, c.body); !strings.HasPrefix(body, `{"code":0`) {
+			t.Fatal(body)
+		}
+	}
+	if got := state(one); !slices.Equal(got, before) {
+		t.Errorf("the other app changed %v to %v", before, got)
+	}
+	send := `{"fromUserId":"bob","toUserIds":["ann"],"messageType":"app:x","content":"x","verifyBlocklist":1}`
+	if body := as(two, direct, send); !strings.Contains(body, "ann") {
+		t.Errorf("a block of another app counts: %s", body)
+	}
+	if body := as(one, direct, send); strings.Contains(body, "ann") {
+		t.Errorf("the app's own block does not count: %s", body)
+	}
+}

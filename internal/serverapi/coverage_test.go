@@ -1,0 +1,160 @@
+package serverapi
+
+import (
+	"bytes"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	gotoken "go/token"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// coveredBy says for every operation that is served which tests show that it
+// does what it says: first through HTTP, then what clients see of it.
+var coveredBy = map[string][]string{
+	"issueAccessToken":        {"serverapi.TestUsersAndTokens", "serverapi.TestUsersRefused"},
+	"expireAccessToken":       {"serverapi.TestUsersAndTokens", "gateway.TestExpireClosesOlderSessionsOnly", "e2e.TestTokenCutoffOverRestart"},
+	"updateUser":              {"serverapi.TestUpdateUser"},
+	"getUser":                 {"serverapi.TestUsersAndTokens", "serverapi.TestUpdateUser"},
+	"getUserConnectionStatus": {"serverapi.TestUsersAndTokens"},
+
+	"banUsers":            {"serverapi.TestBans", "gateway.TestBanClosesAndKeepsOut", "gateway.TestBanInBetween"},
+	"unbanUsers":          {"serverapi.TestBans", "gateway.TestBanClosesAndKeepsOut"},
+	"listBannedUsers":     {"serverapi.TestBans", "directory.TestBansEnd"},
+	"setChannelTypeMute":  {"serverapi.TestMutes", "gateway.TestMutedClients"},
+	"listChannelTypeMute": {"serverapi.TestMutes"},
+
+	"softDeleteUsers":      {"serverapi.TestSoftDeletion", "gateway.TestDeletedUsersAreKeptOut"},
+	"restoreUsers":         {"serverapi.TestSoftDeletion", "gateway.TestDeletedUsersAreKeptOut"},
+	"listSoftDeletedUsers": {"serverapi.TestSoftDeletion"},
+
+	"addUserBlocklist":    {"serverapi.TestBlocklists", "serverapi.TestVerifyBlocklist", "gateway.TestBlockedClients"},
+	"removeUserBlocklist": {"serverapi.TestBlocklists", "serverapi.TestVerifyBlocklist", "gateway.TestBlockedClients"},
+	"getUserBlocklist":    {"serverapi.TestBlocklists", "gateway.TestBlocklistCalls"},
+
+	"sendDirectChannelMessage": {"serverapi.TestPublishedExamples", "serverapi.TestFieldsArrive", "serverapi.TestVerifyBlocklist", "e2e.TestPublishedExamples"},
+	"sendSystemChannelMessage": {"serverapi.TestPublishedExamples", "serverapi.TestFieldsArrive", "e2e.TestPublishedExamples"},
+	"sendOpenChannelMessage":   {"serverapi.TestPublishedExamples", "serverapi.TestFieldsArrive", "e2e.TestPublishedExamples"},
+}
+
+// testPackages are where the tests of coveredBy are.
+var testPackages = map[string]string{
+	"serverapi": "internal/serverapi", "gateway": "internal/gateway", "directory": "internal/directory", "e2e": "test/e2e",
+}
+
+type published struct{ name, path, group string }
+
+// publishedOperations reads api/operations.txt.
+func publishedOperations(t *testing.T) (list []published) {
+	t.Helper()
+	text, err := os.ReadFile("../../api/operations.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, line := range strings.Split(string(text), "\n") {
+		f := strings.Fields(line)
+		if len(f) == 0 || f[0] == "#" {
+			continue
+		}
+		if len(f) != 3 || !strings.HasPrefix(f[1], "/v4/") {
+			t.Fatalf("operations.txt:%d: %s", i+1, line)
+		}
+		list = append(list, published{f[0], f[1], f[2]})
+	}
+	return list
+}
+
+// The page says which operations of the platform there are, which of them are
+// served, and which tests show it. -update writes it anew.
+func TestCoverage(t *testing.T) {
+	t.Parallel()
+	list := publishedOperations(t)
+	if len(list) != 170 {
+		t.Errorf("%d operations are listed, the platform has 170", len(list))
+	}
+	names, paths := map[string]bool{}, map[string]bool{}
+	for _, p := range list {
+		if names[p.name] || paths[p.path] {
+			t.Errorf("%s or %s is listed twice", p.name, p.path)
+		}
+		names[p.name], paths[p.path] = true, true
+	}
+	for _, o := range operations {
+		if !slices.ContainsFunc(list, func(p published) bool { return p.name == o.name && p.path == o.path }) {
+			t.Errorf("%s at %s is served but not in api/operations.txt", o.name, o.path)
+		}
+		if len(coveredBy[o.name]) == 0 {
+			t.Errorf("%s is served but no test is named for it", o.name)
+		}
+	}
+	tests := map[string]map[string]bool{}
+	for name, by := range coveredBy {
+		if !slices.ContainsFunc(operations, func(o operation) bool { return o.name == name }) {
+			t.Errorf("tests are named for %s, which is not served", name)
+		}
+		for _, test := range by {
+			pkg, function, _ := strings.Cut(test, ".")
+			if tests[pkg] == nil {
+				tests[pkg] = testsIn(t, pkg)
+			}
+			if !tests[pkg][function] {
+				t.Errorf("%s is to be covered by %s, which does not exist", name, test)
+			}
+		}
+	}
+	const name = "../../docs/api-coverage.md"
+	page := coveragePage(list)
+	if *update {
+		if err := os.WriteFile(name, page, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if have, err := os.ReadFile(name); err != nil || !bytes.Equal(have, page) {
+		t.Errorf("docs/api-coverage.md is out of date (%v); `make docs` writes it", err)
+	}
+}
+
+// testsIn are the names of the tests in a package.
+func testsIn(t *testing.T, pkg string) map[string]bool {
+	t.Helper()
+	files, err := filepath.Glob("../../" + testPackages[pkg] + "/*_test.go")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("the tests of %s: %d files, %v", pkg, len(files), err)
+	}
+	found := map[string]bool{}
+	for _, name := range files {
+		f, err := parser.ParseFile(gotoken.NewFileSet(), name, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range f.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && fn.Recv == nil && strings.HasPrefix(fn.Name.Name, "Test") {
+				found[fn.Name.Name] = true
+			}
+		}
+	}
+	return found
+}
+
+func coveragePage(list []published) []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "# What of the API is there\n\n<!-- Generated by `make docs` from api/operations.txt and the tests. Do not edit. -->\n\n")
+	fmt.Fprintf(&b, "Version 4 of the platform API has %d operations. Parley serves %d of them so far; [the manual](server-api.md) says how. The tests named are those that show it, with their package.\n", len(list), len(operations))
+	group := ""
+	for _, p := range list {
+		if p.group != group {
+			group = p.group
+			fmt.Fprintf(&b, "\n## %s\n\n| operation | path | | tests |\n|---|---|---|---|\n", group)
+		}
+		state, tests := "not yet", ""
+		if by := coveredBy[p.name]; len(by) > 0 {
+			state, tests = "done", "`"+strings.Join(by, "` `")+"`"
+		}
+		fmt.Fprintf(&b, "| %s | `%s` | %s | %s |\n", p.name, p.path, state, tests)
+	}
+	return b.Bytes()
+}
