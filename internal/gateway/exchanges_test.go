@@ -55,6 +55,9 @@ type step struct {
 	Backend  *struct {
 		Send *struct{ Type, From, To, Content, MessageType string }
 		Void *struct{ User string }
+		// What else the backend says of a user.
+		Ban, Unban, Delete, Restore *struct{ User string }
+		Mute                        *struct{ User, Type string }
 	}
 }
 
@@ -107,6 +110,19 @@ func (s *script) run(st *step) {
 			m.Type = "app:text"
 		}
 		h.post(m, s.own(b.To))
+	case st.Backend.Ban != nil:
+		s.shut(st.Backend.Ban.User, chat.KindBanned, func(ctx context.Context, app *chat.App, users []string) error {
+			return h.dir.Ban(ctx, app, users, 5)
+		})
+	case st.Backend.Unban != nil:
+		must(s.t, h.dir.Unban(s.t.Context(), h.app, []string{s.own(st.Backend.Unban.User)}))
+	case st.Backend.Delete != nil:
+		s.shut(st.Backend.Delete.User, chat.KindDeleted, h.dir.Delete)
+	case st.Backend.Restore != nil:
+		must(s.t, h.dir.Restore(s.t.Context(), h.app, []string{s.own(st.Backend.Restore.User)}))
+	case st.Backend.Mute != nil:
+		ct, _ := chat.ParseChannelType(st.Backend.Mute.Type)
+		must(s.t, h.dir.Mute(s.t.Context(), h.app, []string{s.own(st.Backend.Mute.User)}, []chat.ChannelType{ct}, true))
 	case st.Backend.Void != nil:
 		u := s.own(st.Backend.Void.User)
 		cut := time.Now().UnixMilli() + 1
@@ -118,10 +134,17 @@ func (s *script) run(st *step) {
 	}
 }
 
+// shut does what ends the user's connections.
+func (s *script) shut(user string, why chat.Kind, do func(context.Context, *chat.App, []string) error) {
+	users := []string{s.own(user)}
+	must(s.t, do(s.t.Context(), s.h.app, users))
+	s.h.Shut(s.h.app.ID, users, why)
+}
+
 // settled waits a moment in which the server notices what was cut.
 func (h *house) settled(testing.TB) { time.Sleep(20 * time.Millisecond) }
 
-var nameFields = []string{"channel", "channelId", "userId", "fromUserId", "name"}
+var nameFields = []string{"channel", "channelId", "userId", "fromUserId", "name", "userIds"}
 
 // outgoing puts values in and makes names this exchange's own.
 func (s *script) outgoing(raw []byte) string {
@@ -138,7 +161,7 @@ func (s *script) outgoing(raw []byte) string {
 			}
 		case []any:
 			for i, inner := range v {
-				v[i] = walk("", inner)
+				v[i] = walk(key, inner)
 			}
 		case string:
 			if user, ok := strings.CutPrefix(v, "$token:"); ok {

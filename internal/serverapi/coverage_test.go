@@ -22,21 +22,21 @@ var coveredBy = map[string][]string{
 	"getUser":                 {"serverapi.TestUsersAndTokens", "serverapi.TestUpdateUser"},
 	"getUserConnectionStatus": {"serverapi.TestUsersAndTokens"},
 
-	"banUsers":            {"serverapi.TestBans", "gateway.TestBanClosesAndKeepsOut", "gateway.TestBanInBetween"},
-	"unbanUsers":          {"serverapi.TestBans", "gateway.TestBanClosesAndKeepsOut"},
-	"listBannedUsers":     {"serverapi.TestBans", "directory.TestBansEnd"},
-	"setChannelTypeMute":  {"serverapi.TestMutes", "gateway.TestMutedClients"},
-	"listChannelTypeMute": {"serverapi.TestMutes"},
+	"banUsers":            {"serverapi.TestBans", "gateway.TestBanClosesAndKeepsOut", "gateway.TestBanInBetween", "e2e.TestStanding"},
+	"unbanUsers":          {"serverapi.TestBans", "gateway.TestBanClosesAndKeepsOut", "e2e.TestStanding"},
+	"listBannedUsers":     {"serverapi.TestBans", "directory.TestBansEnd", "e2e.TestStanding"},
+	"setChannelTypeMute":  {"serverapi.TestMutes", "gateway.TestMutedClients", "e2e.TestStanding"},
+	"listChannelTypeMute": {"serverapi.TestMutes", "e2e.TestStanding"},
 
-	"softDeleteUsers":      {"serverapi.TestSoftDeletion", "gateway.TestDeletedUsersAreKeptOut"},
-	"restoreUsers":         {"serverapi.TestSoftDeletion", "gateway.TestDeletedUsersAreKeptOut"},
+	"softDeleteUsers":      {"serverapi.TestSoftDeletion", "gateway.TestDeletedUsersAreKeptOut", "e2e.TestStanding"},
+	"restoreUsers":         {"serverapi.TestSoftDeletion", "gateway.TestDeletedUsersAreKeptOut", "e2e.TestStanding"},
 	"listSoftDeletedUsers": {"serverapi.TestSoftDeletion"},
 
-	"addUserBlocklist":    {"serverapi.TestBlocklists", "serverapi.TestVerifyBlocklist", "gateway.TestBlockedClients"},
-	"removeUserBlocklist": {"serverapi.TestBlocklists", "serverapi.TestVerifyBlocklist", "gateway.TestBlockedClients"},
-	"getUserBlocklist":    {"serverapi.TestBlocklists", "gateway.TestBlocklistCalls"},
+	"addUserBlocklist":    {"serverapi.TestBlocklists", "serverapi.TestVerifyBlocklist", "gateway.TestBlockedClients", "e2e.TestStanding"},
+	"removeUserBlocklist": {"serverapi.TestBlocklists", "serverapi.TestVerifyBlocklist", "gateway.TestBlockedClients", "e2e.TestStanding"},
+	"getUserBlocklist":    {"serverapi.TestBlocklists", "gateway.TestBlocklistCalls", "e2e.TestStanding"},
 
-	"sendDirectChannelMessage": {"serverapi.TestPublishedExamples", "serverapi.TestFieldsArrive", "serverapi.TestVerifyBlocklist", "e2e.TestPublishedExamples"},
+	"sendDirectChannelMessage": {"serverapi.TestPublishedExamples", "serverapi.TestFieldsArrive", "serverapi.TestVerifyBlocklist", "e2e.TestPublishedExamples", "e2e.TestStanding"},
 	"sendSystemChannelMessage": {"serverapi.TestPublishedExamples", "serverapi.TestFieldsArrive", "e2e.TestPublishedExamples"},
 	"sendOpenChannelMessage":   {"serverapi.TestPublishedExamples", "serverapi.TestFieldsArrive", "e2e.TestPublishedExamples"},
 }

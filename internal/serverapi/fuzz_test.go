@@ -27,6 +27,9 @@ func seedBodies(f *testing.F) []string {
 		sendBody(`"hasMetadata":1,"metadata":{"a":1,"b":[{}]},"pushExt":"{\"title\":\"t\"}","count":"7","isSyncSender":true`),
 		openBody(`"priority":3,"shouldPersist":"0"`),
 		`{"userId":"u","name":"n","avatarUrl":null}`, `{"userIds":["u"],"expiresAt":"1"}`, `{"userId":"u"}`,
+		`{"userIds":["u"],"durationMinutes":"5","muteState":1,"channelTypes":["PERSON"],"channelType":"GROUP"}`,
+		`{"page":"2","pageSize":10,"offset":3,"channelType":"CHATROOM"}`,
+		`{"userId":"u","targetUserIds":["v"],"blockedUserIds":["v"],"pageToken":"a1","pageSize":2,"order":1}`,
 		"", "{", `{"a":`+strings.Repeat("[", 100),
 	)
 }

@@ -17,6 +17,13 @@ func TestMissedMessages(t *testing.T) {
 	s.node("missed.mjs", "oldest", "503")
 }
 
+// What the backend says of users is what clients of the npm package meet: bans
+// and deletions close their connections, mutes and blocks refuse their messages.
+func TestStanding(t *testing.T) {
+	t.Parallel()
+	start(t).node("standing.mjs")
+}
+
 // The three requests that the platform's pages print, byte for byte.
 func TestPublishedExamples(t *testing.T) {
 	t.Parallel()
