@@ -1,4 +1,4 @@
-# make run     start a server here and print a call to paste
+# make run     start a server here, print a call to paste and a link to open
 # make test    everything that must pass before a change goes in (minutes)
 # make lint    formatting, vet, staticcheck, the project's own rules
 # make soak    many more rounds of killing the server under load

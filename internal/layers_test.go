@@ -42,12 +42,14 @@ var layers = map[string][]string{
 		"internal/budget", "internal/chat", "internal/courier", "internal/directory", "internal/fields",
 		"internal/room", "internal/store", "internal/websocket",
 	},
-	"internal/admin": {"internal/chat"},
+	// What it sends goes through the server API, which it knows as a handler.
+	"internal/console": {"internal/chat"},
+	"internal/admin":   {"internal/chat"},
 
 	// The node knows everything that runs in it, and none of its clients.
 	"internal/node": {
-		"api", "internal/admin", "internal/chat", "internal/courier", "internal/directory", "internal/gateway",
-		"internal/room", "internal/serverapi", "internal/store", "internal/store/pebble",
+		"api", "internal/admin", "internal/chat", "internal/console", "internal/courier", "internal/directory",
+		"internal/gateway", "internal/room", "internal/serverapi", "internal/store", "internal/store/pebble",
 	},
 
 	// The load generator is a client, however near it sits.

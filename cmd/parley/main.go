@@ -17,16 +17,17 @@ import (
 // A cli is the whole command line. Its tags are also the source of
 // docs/cli.md and docs/settings.md.
 type cli struct {
-	Serve   serveCmd   `cmd:"" help:"Run the server."`
-	App     appCmd     `cmd:"" help:"List, create and change apps."`
-	Token   tokenCmd   `cmd:"" help:"Issue an access token for a user."`
-	Send    sendCmd    `cmd:"" help:"Sign and send a message, and print the answer."`
-	Tail    tailCmd    `cmd:"" help:"Connect as a user and print events as they come."`
-	Demo    demoCmd    `cmd:"" help:"See it work: start a node, send, kill it, start it again, count."`
-	Bench   benchCmd   `cmd:"" help:"Measure a server on this machine."`
-	Restore restoreCmd `cmd:"" help:"Make data that was put back from a backup a new life of the store."`
-	Version versionCmd `cmd:"" help:"Print the version."`
-	Doc     docCmd     `cmd:"" hidden:"" help:"Write the generated pages of docs/."`
+	Serve    serveCmd    `cmd:"" help:"Run the server."`
+	App      appCmd      `cmd:"" help:"List, create and change apps."`
+	Token    tokenCmd    `cmd:"" help:"Issue an access token for a user."`
+	Send     sendCmd     `cmd:"" help:"Sign and send a message, and print the answer."`
+	Tail     tailCmd     `cmd:"" help:"Connect as a user and print events as they come."`
+	Demo     demoCmd     `cmd:"" help:"See it work: start a node, send, kill it, start it again, count."`
+	DemoLink demoLinkCmd `cmd:"" help:"Print a new link to the live page of the running server."`
+	Bench    benchCmd    `cmd:"" help:"Measure a server on this machine."`
+	Restore  restoreCmd  `cmd:"" help:"Make data that was put back from a backup a new life of the store."`
+	Version  versionCmd  `cmd:"" help:"Print the version."`
+	Doc      docCmd      `cmd:"" hidden:"" help:"Write the generated pages of docs/."`
 }
 
 func main() {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/parleychat/parley/internal/admin"
+	"github.com/parleychat/parley/internal/chat"
 	"github.com/parleychat/parley/internal/node"
 )
 
@@ -16,7 +17,7 @@ type serveCmd struct {
 
 	JSON   bool  `name:"json" help:"Log as JSON, and print what is printed at the start as JSON."`
 	Check  bool  `help:"Check the settings, say what is wrong with them, and exit."`
-	Banner *bool `negatable:"" help:"Print a call to try out at the start. Done anyway when standard output is a terminal."`
+	Banner *bool `negatable:"" help:"Print a call to try out and a link to the live page at the start. Done anyway when standard output is a terminal."`
 }
 
 // Run serves until a signal, or until the node cannot go on.
@@ -62,11 +63,12 @@ const brokenPatience = 5 * time.Second
 const defaultData = "./parley-data"
 
 // A greeting is what a start prints: the first app's secret, once, and for
-// people a call to paste.
+// people a call to paste and a link to open.
 type greeting struct {
 	URL  string     `json:"url"`
 	App  *admin.App `json:"app,omitempty"` // only when it was made just now
 	Curl string     `json:"curl,omitempty"`
+	Demo string     `json:"demo,omitempty"`
 }
 
 func (c *serveCmd) greet(ctx context.Context, s *streams, n *node.Node) error {
@@ -83,6 +85,12 @@ func (c *serveCmd) greet(ctx context.Context, s *streams, n *node.Node) error {
 		if g.Curl, err = c.curl(ctx, n.Admin(), info); err != nil {
 			return err
 		}
+		// Without the live page there is no link, which is no fault.
+		link, err := n.Admin().DemoLink(ctx)
+		if err != nil && chat.KindOf(err) != chat.KindFeatureOff {
+			return err
+		}
+		g.Demo = link.URL
 	}
 	if c.JSON {
 		if g.App == nil && g.Curl == "" {
@@ -94,13 +102,20 @@ func (c *serveCmd) greet(ctx context.Context, s *streams, n *node.Node) error {
 		fmt.Fprintf(s.out, "A first app was made. Its secret is not shown again by itself (parley app list --secrets shows it):\n\n  app key     %s\n  app secret  %s\n\n", g.App.Key, g.App.Secret)
 	}
 	if g.Curl != "" {
-		tail := "parley tail bob --from oldest"
-		if c.Data != defaultData {
-			tail += " --data " + quote(c.Data)
-		}
-		fmt.Fprintf(s.out, "Parley %s serves at %s. To send a first message, paste this into a shell; it signs itself:\n\n%s\n\nThe message waits for bob. To see it arrive: %s\n\n", node.Version, g.URL, g.Curl, tail)
+		fmt.Fprintf(s.out, "Parley %s serves at %s. To send a first message, paste this into a shell; it signs itself:\n\n%s\n\nThe message waits for bob. To see it arrive: %s\n\n", node.Version, g.URL, g.Curl, c.command("tail bob --from oldest"))
+	}
+	if g.Demo != "" {
+		fmt.Fprintf(s.out, "To see it all work, open this link in a browser (it works once, within an hour; %s makes another):\n\n  %s\n\n", c.command("demo-link"), g.Demo)
 	}
 	return nil
+}
+
+// command is one to type about this server.
+func (c *serveCmd) command(words string) string {
+	if c.Data != defaultData {
+		words += " --data " + quote(c.Data)
+	}
+	return "parley " + words
 }
 
 // curl is a call that anybody can paste. It is of the app that the settings

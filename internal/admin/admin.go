@@ -27,6 +27,8 @@ type API interface {
 	// IssueToken issues an access token. Without a name the user keeps theirs,
 	// and a new user is called by their id.
 	IssueToken(ctx context.Context, key, user, name string) (Token, error)
+	// DemoLink makes a link that opens the running node's live page, once.
+	DemoLink(ctx context.Context) (DemoLink, error)
 }
 
 // A Node is a running node, as far as a command needs to know it.
@@ -62,6 +64,12 @@ type Token struct {
 	Token string `json:"token"`
 }
 
+// A DemoLink opens the live page once.
+type DemoLink struct {
+	URL   string    `json:"url"`
+	Until time.Time `json:"until"` // when it ends, opened or not
+}
+
 // Directory is what a service works on.
 type Directory interface {
 	Apps() []*chat.App
@@ -76,6 +84,7 @@ type Directory interface {
 type Service struct {
 	directory Directory
 	node      Node
+	demo      func() DemoLink // nil without a live page
 }
 
 var _ API = (*Service)(nil)
@@ -149,6 +158,19 @@ func (s *Service) IssueToken(ctx context.Context, key, user, name string) (Token
 		return Token{}, err
 	}
 	return Token{App: key, User: user, Token: token}, nil
+}
+
+// OfferDemo says how to make links to the live page. It is called before the
+// service is served, and not where the page is off.
+func (s *Service) OfferDemo(link func() DemoLink) { s.demo = link }
+
+// DemoLink implements API.
+func (s *Service) DemoLink(context.Context) (DemoLink, error) {
+	if s.demo == nil {
+		return DemoLink{}, chat.Fail(chat.KindFeatureOff, "the server does not serve the live page: "+
+			"by itself it does on a loopback address only; demo-page: on switches it on")
+	}
+	return s.demo(), nil
 }
 
 // newKey and newSecret are random text of 65 and 130 bits: a key need only be

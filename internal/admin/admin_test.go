@@ -187,6 +187,23 @@ func TestIssueTokenKeepsProfile(t *testing.T) {
 	}
 }
 
+// Links to the live page come from the node that serves it, and the answer of
+// one that does not says how to have it.
+func TestDemoLink(t *testing.T) {
+	t.Parallel()
+	s := NewService(newDirectory(t), Node{Running: true})
+	api := serve(t, t.TempDir(), s)
+	if _, err := api.DemoLink(t.Context()); chat.KindOf(err) != chat.KindFeatureOff || !strings.Contains(err.Error(), "demo-page: on") {
+		t.Errorf("without a page: %v", err)
+	}
+	want := DemoLink{URL: "http://127.0.0.1:1/demo/#t", Until: time.Date(2026, 11, 22, 6, 0, 0, 0, time.UTC)}
+	other := NewService(newDirectory(t), Node{Running: true})
+	other.OfferDemo(func() DemoLink { return want })
+	if got, err := serve(t, t.TempDir(), other).DemoLink(t.Context()); err != nil || got != want {
+		t.Errorf("DemoLink = %+v, %v", got, err)
+	}
+}
+
 func TestSocketIsTheOwnersOnly(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

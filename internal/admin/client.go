@@ -65,6 +65,11 @@ func (c *Client) IssueToken(ctx context.Context, key, user, name string) (Token,
 	return call[Token](ctx, c, http.MethodPost, "/apps/"+url.PathEscape(key)+"/tokens", tokenRequest{user, name})
 }
 
+// DemoLink implements API.
+func (c *Client) DemoLink(ctx context.Context) (DemoLink, error) {
+	return call[DemoLink](ctx, c, http.MethodPost, "/demo-links", struct{}{})
+}
+
 func call[A any](ctx context.Context, c *Client, method, path string, q any) (answer A, err error) {
 	body, err := json.Marshal(q)
 	if err != nil {

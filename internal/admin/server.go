@@ -58,6 +58,9 @@ func NewServer(s *Service, logger *slog.Logger) *Server {
 	handle(mux, "POST /apps/{key}/tokens", logger, func(ctx context.Context, r *http.Request, q tokenRequest) (any, error) {
 		return s.IssueToken(ctx, r.PathValue("key"), q.User, q.Name)
 	})
+	handle(mux, "POST /demo-links", logger, func(ctx context.Context, _ *http.Request, _ struct{}) (any, error) {
+		return s.DemoLink(ctx)
+	})
 	return &Server{http: &http.Server{
 		Handler:           mux,
 		ReadHeaderTimeout: 10 * time.Second,

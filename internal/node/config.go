@@ -32,6 +32,7 @@ type Config struct {
 	LogFormat string `default:"text" enum:"text,json" env:"PARLEY_LOG_FORMAT" placeholder:"text|json" help:"Form of log lines."`
 	LogLevel  string `default:"info" enum:"debug,info,warn,error" env:"PARLEY_LOG_LEVEL" placeholder:"debug|info|warn|error" help:"Lowest level that is logged."`
 	Metrics   bool   `default:"true" negatable:"" env:"PARLEY_METRICS" help:"Serve Prometheus metrics at /metrics."`
+	DemoPage  string `default:"auto" enum:"auto,on,off" env:"PARLEY_DEMO_PAGE" placeholder:"auto|on|off" help:"Serve the live page at /demo/, which opens with a link that works once. auto is on when the address is a loopback one, which only this machine reaches."`
 
 	PingInterval    time.Duration `default:"25s" env:"PARLEY_PING_INTERVAL" placeholder:"DURATION" help:"How often clients are pinged."`
 	MinFree         Size          `default:"512MiB" env:"PARLEY_MIN_FREE" placeholder:"SIZE" help:"Refuse writes while the data folder's disk has less free space. 0 turns the check off."`
@@ -75,6 +76,9 @@ func (c *Config) Check() error {
 	}
 	if c.LogFormat != "text" && c.LogFormat != "json" {
 		fail("log-format: text or json, got %q", c.LogFormat)
+	}
+	if c.DemoPage != demoAuto && c.DemoPage != demoOn && c.DemoPage != demoOff {
+		fail("demo-page: auto, on or off, got %q", c.DemoPage)
 	}
 	return errors.Join(errs...)
 }

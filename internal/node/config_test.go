@@ -9,7 +9,7 @@ import (
 
 func good() Config {
 	return Config{
-		DataDir: DataDir{"data"}, Listen: "127.0.0.1:0", LogFormat: "text", LogLevel: "info",
+		DataDir: DataDir{"data"}, Listen: "127.0.0.1:0", LogFormat: "text", LogLevel: "info", DemoPage: demoAuto,
 		PingInterval: 25 * time.Second, ShutdownTimeout: 20 * time.Second, ShutdownSpread: 3 * time.Second,
 	}
 }
@@ -34,6 +34,7 @@ func TestConfigCheck(t *testing.T) {
 		"shutdown-spread: ":     func(c *Config) { c.ShutdownSpread = time.Minute },
 		"log-level: ":           func(c *Config) { c.LogLevel = "loud" },
 		"log-format: ":          func(c *Config) { c.LogFormat = "xml" },
+		"demo-page: ":           func(c *Config) { c.DemoPage = "perhaps" },
 	} {
 		c := good()
 		spoil(&c)

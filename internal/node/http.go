@@ -17,6 +17,7 @@ import (
 
 	"github.com/parleychat/parley/api"
 	"github.com/parleychat/parley/internal/admin"
+	"github.com/parleychat/parley/internal/console"
 	"github.com/parleychat/parley/internal/courier"
 	"github.com/parleychat/parley/internal/directory"
 	"github.com/parleychat/parley/internal/gateway"
@@ -65,6 +66,7 @@ func (n *Node) openDoors(background context.Context, d *directory.Directory) err
 		Directory: d, Courier: n.courier, Presence: n.gateway,
 		Logger: n.logger, Metrics: n.registry,
 	})
+	n.openDemoPage(d, calls)
 
 	n.public = &http.Server{
 		Handler:           n.count(n.routes(calls, n.gateway)),
@@ -170,7 +172,12 @@ func (n *Node) routes(calls, clients http.Handler) http.Handler {
 		})
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch "/" + strings.TrimLeft(r.URL.Path, "/") {
+		path := "/" + strings.TrimLeft(r.URL.Path, "/")
+		if n.demo != nil && strings.HasPrefix(path+"/", console.Path) {
+			n.demo.ServeHTTP(w, r)
+			return
+		}
+		switch path {
 		case gateway.Path:
 			clients.ServeHTTP(w, r)
 		case "/healthz":

@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/parleychat/parley/internal/admin"
+	"github.com/parleychat/parley/internal/console"
 	"github.com/parleychat/parley/internal/courier"
 	"github.com/parleychat/parley/internal/directory"
 	"github.com/parleychat/parley/internal/gateway"
@@ -43,6 +44,7 @@ type Node struct {
 	courier  *courier.Courier
 	gateway  *gateway.Gateway
 	service  *admin.Service
+	demo     *console.Console // nil when it is off
 
 	listener net.Listener
 	public   *http.Server
