@@ -17,10 +17,12 @@ run: build
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/parley ./cmd/parley
 
+# Nothing is taken from the cache of results: it does not know that the
+# end-to-end tests depend on the binary and on scripts.
 test:
 	scripts/setup
 	$(GO) vet ./...
-	$(GO) test -race -timeout 9m ./...
+	$(GO) test -race -count=1 -timeout 9m ./...
 
 lint:
 	scripts/lint
