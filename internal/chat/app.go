@@ -71,6 +71,7 @@ type Settings struct {
 	LimitToken   Rate
 	LimitDefault Rate
 	LimitClient  Rate
+	LimitHistory Rate
 
 	AuthWindow time.Duration
 	AuthReplay bool
@@ -103,6 +104,7 @@ var AppSettings = []Setting{
 	rateSetting("limits.open", "100/s", "Open channel messages, counted per channel.", func(s *Settings) *Rate { return &s.LimitOpen }),
 	rateSetting("limits.token", "200/s", "Calls that issue access tokens.", func(s *Settings) *Rate { return &s.LimitToken }),
 	rateSetting("limits.default", "100/s", "Calls of each operation without a limit of its own.", func(s *Settings) *Rate { return &s.LimitDefault }),
+	rateSetting("limits.history", "10/s", "Calls of each operation that lists history.", func(s *Settings) *Rate { return &s.LimitHistory }),
 	rateSetting("limits.client", "5/s", "Messages that each client connection may send.", func(s *Settings) *Rate { return &s.LimitClient }),
 	durationSetting("auth.window", "5m", 0, 24*time.Hour, "How far a call's Timestamp may be from the server's clock, either way. 0 turns the check off, and with it the replay guard.", func(s *Settings) *time.Duration { return &s.AuthWindow }),
 	boolSetting("auth.replay", "true", "Refuse a second call with the same four auth headers within the window.", func(s *Settings) *bool { return &s.AuthReplay }),

@@ -52,7 +52,7 @@ func TestDefaultSettings(t *testing.T) {
 	t.Parallel()
 	want := Settings{
 		LimitDirect: Rate{6000, time.Minute}, LimitSystem: Rate{100, time.Second}, LimitOpen: Rate{100, time.Second},
-		LimitToken: Rate{200, time.Second}, LimitDefault: Rate{100, time.Second}, LimitClient: Rate{5, time.Second},
+		LimitToken: Rate{200, time.Second}, LimitDefault: Rate{100, time.Second}, LimitHistory: Rate{10, time.Second}, LimitClient: Rate{5, time.Second},
 		AuthWindow: 5 * time.Minute, AuthReplay: true, MissedDays: 7, History: true, Sessions: 32,
 	}
 	got := DefaultSettings()

@@ -59,6 +59,17 @@ func NewUID(millis int64, ct ChannelType, counter uint16, run uint32) UID {
 	}
 }
 
+// UIDsBefore is above every UID of an earlier time and below all others, and
+// UIDsUpTo is above every UID of that time too: bounds to look for UIDs by time.
+func UIDsBefore(millis int64) UID {
+	return NewUID(min(max(millis, 0), 1<<uidMillisBits-1), 0, 0, 0)
+}
+
+// UIDsUpTo is the upper bound to UIDsBefore.
+func UIDsUpTo(millis int64) UID {
+	return NewUID(min(max(millis, 0), 1<<uidMillisBits-1), 0xf, MaxUIDBlock-1, MaxRun)
+}
+
 func (u UID) split() (hi uint64, lo uint16) {
 	hi = uint64(u[0])<<56 | uint64(u[1])<<48 | uint64(u[2])<<40 | uint64(u[3])<<32 |
 		uint64(u[4])<<24 | uint64(u[5])<<16 | uint64(u[6])<<8 | uint64(u[7])

@@ -46,6 +46,7 @@ type Users interface {
 // Options are what a courier works with.
 type Options struct {
 	Store    Store
+	Archive  Archive
 	Users    Users
 	Rooms    *room.Rooms
 	Sessions Sessions
@@ -57,6 +58,7 @@ type Options struct {
 // A Courier takes messages and gets them there.
 type Courier struct {
 	store   Store
+	archive Archive
 	users   Users
 	now     func() time.Time
 	budgets *budget.Book[budgetKey]
@@ -75,6 +77,7 @@ type budgetKey struct {
 func New(o Options) *Courier {
 	c := &Courier{
 		store:   o.Store,
+		archive: o.Archive,
 		users:   o.Users,
 		now:     o.Now,
 		budgets: budget.NewBook[budgetKey](o.Now),

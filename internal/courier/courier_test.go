@@ -63,7 +63,7 @@ func newPost(t testing.TB, fs vfs.FS, reg *registry) *post {
 	if reg == nil {
 		reg = &registry{}
 	}
-	c = New(Options{Store: s, Users: reg, Rooms: p.rooms, Sessions: p.said, Now: time.Now, Logger: logger})
+	c = New(Options{Store: s, Archive: s, Users: reg, Rooms: p.rooms, Sessions: p.said, Now: time.Now, Logger: logger})
 	p.Courier = c
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup

@@ -291,6 +291,22 @@ func (r *Reader) Int() (int64, error) {
 	return 0, chat.Invalid("", rule+", got "+short(raw))
 }
 
+// TextOrInt reads a whole number, or a string that is none.
+func (r *Reader) TextOrInt() (text string, n int64, isText bool, err error) {
+	switch r.dec.PeekKind() {
+	case jsontext.KindNumber:
+		n, err = r.Int()
+		return "", n, false, err
+	case jsontext.KindString:
+		text, err = r.Text()
+		if n, ok := parseInt([]byte(text)); ok && err == nil {
+			return "", n, false, nil
+		}
+		return text, 0, true, err
+	}
+	return "", 0, false, r.wrong("must be a string or a whole number")
+}
+
 // parseInt takes whole numbers in every JSON spelling: some languages print 1
 // as 1.0 or 1e0.
 func parseInt(text []byte) (int64, bool) {

@@ -52,6 +52,7 @@ type Directory interface {
 
 // Courier sends what clients ask to be sent.
 type Courier interface {
+	Archive
 	Begin(ctx context.Context, app *chat.App, scope, field, key string, body []byte) (*courier.Claim, error)
 	Send(ctx context.Context, app *chat.App, s *courier.Send) (*courier.Sent, error)
 }

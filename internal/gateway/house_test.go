@@ -74,7 +74,7 @@ func newHouse(t testing.TB, change ...func(*Options)) *house {
 	}
 	g := New(o)
 	h.Gateway = g
-	c = courier.New(courier.Options{Store: s, Users: h.dir, Rooms: h.rooms, Sessions: g, Now: time.Now, Logger: logger})
+	c = courier.New(courier.Options{Store: s, Archive: s, Users: h.dir, Rooms: h.rooms, Sessions: g, Now: time.Now, Logger: logger})
 	h.courier = c
 	g.Attach(c)
 
@@ -84,6 +84,7 @@ func newHouse(t testing.TB, change ...func(*Options)) *house {
 	wg.Go(func() { c.Run(ctx) })
 	wg.Go(func() { h.rooms.Run(ctx) })
 	run.Go(func() { g.Run(gctx) })
+	run.Go(func() { courier.NewIndexer(s, logger).Run(gctx) })
 	h.stop = func() { gstop(); run.Wait() }
 	srv := httptest.NewServer(g)
 	h.url = "ws" + strings.TrimPrefix(srv.URL, "http") + Path

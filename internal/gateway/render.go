@@ -22,8 +22,8 @@ const channelMe = "me"
 const (
 	pushMe    = `{"push":{"channel":"` + channelMe + `","pub":`
 	pushEnd   = `}}`
-	openEvent = `{"data":{"event":"message","message":{"messageUID":"`
-	endEvent  = `}}` // ends message and data
+	openEvent = `{"data":{"event":"message","message":`
+	openM     = `{"messageUID":"`
 	offsetKey = `,"offset":`
 
 	keyChannel   = `","channelId":`
@@ -81,13 +81,25 @@ func render(m *chat.Message, sentAt int64, channel string) *body {
 
 // size bounds what appendTo appends.
 func (b *body) size(peer string) int {
-	return len(openEvent) + 19 + len(b.text) + len(keyChannel) + 6*len(peer) + 2 + len(directionOut) + len(endEvent) + len(offsetKey) + 20 + 1
+	return len(openEvent) + len(openM) + 19 + len(b.text) + len(keyChannel) + 6*len(peer) + 2 + len(directionOut) + len("}}") + len(offsetKey) + 20 + 1
 }
 
 // appendTo appends the publication for one recipient: to the peer when the
 // message is their own. Offset 0 is none.
 func (b *body) appendTo(dst []byte, uid chat.UID, out bool, peer string, offset uint64) []byte {
 	dst = append(dst, openEvent...)
+	dst = b.appendMessage(dst, uid, out, peer)
+	dst = append(dst, '}') // ends data
+	if offset > 0 {
+		dst = append(dst, offsetKey...)
+		dst = strconv.AppendUint(dst, offset, 10)
+	}
+	return append(dst, '}')
+}
+
+// appendMessage appends the message for one recipient.
+func (b *body) appendMessage(dst []byte, uid chat.UID, out bool, peer string) []byte {
+	dst = append(dst, openM...)
 	dst = uid.Append(dst)
 	if out {
 		dst = append(dst, keyChannel...)
@@ -96,11 +108,6 @@ func (b *body) appendTo(dst []byte, uid chat.UID, out bool, peer string, offset 
 		dst = append(dst, b.text[b.common:]...)
 	} else {
 		dst = append(dst, b.text...)
-	}
-	dst = append(dst, endEvent...)
-	if offset > 0 {
-		dst = append(dst, offsetKey...)
-		dst = strconv.AppendUint(dst, offset, 10)
 	}
 	return append(dst, '}')
 }

@@ -24,6 +24,7 @@ var rpcMethods = map[string]func(c *conn, ctx context.Context, data []byte) ([]b
 	"blocklist.add":    (*conn).addBlocks,
 	"blocklist.remove": (*conn).removeBlocks,
 	"blocklist.list":   (*conn).listBlocks,
+	"message.history":  (*conn).messageHistory,
 }
 
 func (c *conn) rpc(cmd command) error {

@@ -58,7 +58,7 @@ func (n *Node) openDoors(background context.Context, d *directory.Directory) err
 		Version: "parley " + Version, PingInterval: n.config.PingInterval,
 	})
 	n.courier = courier.New(courier.Options{
-		Store: n.store, Users: d, Rooms: n.rooms, Sessions: n.gateway,
+		Store: n.store, Archive: n.store, Users: d, Rooms: n.rooms, Sessions: n.gateway,
 		Now: time.Now, Logger: n.logger, Metrics: n.registry,
 	})
 	n.gateway.Attach(n.courier)

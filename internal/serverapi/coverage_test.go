@@ -39,6 +39,9 @@ var coveredBy = map[string][]string{
 	"sendDirectChannelMessage": {"serverapi.TestPublishedExamples", "serverapi.TestFieldsArrive", "serverapi.TestVerifyBlocklist", "e2e.TestPublishedExamples", "e2e.TestStanding"},
 	"sendSystemChannelMessage": {"serverapi.TestPublishedExamples", "serverapi.TestFieldsArrive", "e2e.TestPublishedExamples"},
 	"sendOpenChannelMessage":   {"serverapi.TestPublishedExamples", "serverapi.TestFieldsArrive", "e2e.TestPublishedExamples"},
+
+	"listDirectChannelHistoryMessages": {"serverapi.TestDirectHistory", "serverapi.TestHistoryRefuses", "gateway.TestMessageHistory"},
+	"listOpenChannelHistoryMessages":   {"serverapi.TestOpenHistory", "serverapi.TestHistoryRefuses", "gateway.TestMessageHistory"},
 }
 
 // testPackages are where the tests of coveredBy are.

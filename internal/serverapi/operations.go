@@ -44,7 +44,11 @@ var operations = []operation{
 	{name: "sendDirectChannelMessage", path: "/v4/direct-channel/message/send", idempotent: true, serve: sendDirect},
 	{name: "sendSystemChannelMessage", path: "/v4/system-channel/message/send", idempotent: true, serve: sendSystem},
 	{name: "sendOpenChannelMessage", path: "/v4/open-channel/message/send", idempotent: true, serve: sendOpen},
+
+	{name: "listDirectChannelHistoryMessages", path: "/v4/direct-channel/history-message/list", limit: historyLimit, serve: listDirectHistory},
+	{name: "listOpenChannelHistoryMessages", path: "/v4/open-channel/history-message/list", limit: historyLimit, serve: listOpenHistory},
 }
 
 func tokenLimit(s *chat.Settings) chat.Rate   { return s.LimitToken }
 func defaultLimit(s *chat.Settings) chat.Rate { return s.LimitDefault }
+func historyLimit(s *chat.Settings) chat.Rate { return s.LimitHistory }

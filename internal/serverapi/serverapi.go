@@ -37,6 +37,7 @@ const (
 
 // Courier sends messages.
 type Courier interface {
+	Archive
 	Begin(ctx context.Context, app *chat.App, scope, field, key string, body []byte) (*courier.Claim, error)
 	Send(ctx context.Context, app *chat.App, s *courier.Send) (*courier.Sent, error)
 }

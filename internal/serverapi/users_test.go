@@ -124,6 +124,7 @@ func TestDocumentIsComplete(t *testing.T) {
 		softDelete: deletionFields.Names(), restore: deletionFields.Names(), deleted: pageFields.Names(),
 		block: blockFields.Names(), unblock: unblockFields.Names(), blocklist: blocklistFields.Names(),
 	}
+	maps.Copy(tables, archiveTables)
 	for path, item := range doc.Paths.Map() {
 		if !strings.HasPrefix(path, "/v4/") {
 			continue

@@ -215,7 +215,7 @@ func (w *world) open() {
 		w.t.Fatal(err)
 	}
 	c = courier.New(courier.Options{
-		Store: s, Users: w.dir, Rooms: room.New(w.clock.now), Sessions: w.said, Now: w.clock.now, Logger: logger,
+		Store: s, Archive: s, Users: w.dir, Rooms: room.New(w.clock.now), Sessions: w.said, Now: w.clock.now, Logger: logger,
 	})
 	w.courier = &gate{Courier: c}
 	w.handler = New(Options{
@@ -230,6 +230,7 @@ func (w *world) open() {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { c.Run(ctx) })
+	running.Go(func() { courier.NewIndexer(s, logger).Run(ctx) })
 	w.close = sync.OnceFunc(func() {
 		cancel()
 		running.Wait()

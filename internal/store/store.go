@@ -335,9 +335,9 @@ type Index interface {
 	// stands, and moves the watermark with them, atomically.
 	IndexLog(ctx context.Context, records []LogRecord) error
 
-	// History gives a channel's messages as seen by owner (empty for open
-	// channels), newest first, older than before (zero for the newest).
-	History(ctx context.Context, ch ChannelRef, before chat.UID, limit int) ([]HistoryEntry, error)
+	// History gives the part r of a channel's messages as seen by its owner
+	// (empty for open channels).
+	History(ctx context.Context, ch ChannelRef, r HistoryRange) ([]HistoryEntry, error)
 
 	// Channels lists a user's channels, newest message first.
 	Channels(ctx context.Context, app chat.AppID, user string, limit int) ([]ChannelState, error)

@@ -165,8 +165,8 @@ func (s *Store) waitIndex(ctx context.Context) error {
 }
 
 // History implements store.Index.
-func (s *Store) History(ctx context.Context, ch store.ChannelRef, before chat.UID, limit int) ([]store.HistoryEntry, error) {
-	if limit <= 0 {
+func (s *Store) History(ctx context.Context, ch store.ChannelRef, r store.HistoryRange) ([]store.HistoryEntry, error) {
+	if r.Limit <= 0 {
 		return nil, chat.Invalid("limit", "must be positive")
 	}
 	if len(ch.Owner) > maxIDLength || len(ch.Channel) > maxIDLength {
@@ -177,10 +177,15 @@ func (s *Store) History(ctx context.Context, ch store.ChannelRef, before chat.UI
 	}
 	newest := monthOf(max(s.now().UnixMilli(), s.durable.Load().Millis()))
 	oldest := oldestMonth(ch.Type, s.now().UnixMilli())
-	if !before.IsZero() {
-		newest = min(newest, monthOf(before.Millis()))
+	if !r.Before.IsZero() {
+		newest = min(newest, monthOf(r.Before.Millis()))
 	}
-	var list []store.HistoryEntry
+	if !r.After.IsZero() {
+		oldest = max(oldest, monthOf(r.After.Millis()))
+	}
+	if newest < oldest {
+		return nil, nil
+	}
 	it, err := s.db.NewIter(&pdb.IterOptions{
 		LowerBound: appendHistoryPrefix(nil, oldest, &ch),
 		UpperBound: after(appendHistoryPrefix(nil, newest, &ch)),
@@ -189,21 +194,49 @@ func (s *Store) History(ctx context.Context, ch store.ChannelRef, before chat.UI
 		return nil, fmt.Errorf("history: %w", err)
 	}
 	defer it.Close()
-	for month := newest; month >= oldest && len(list) < limit; month-- {
-		prefix := appendHistoryPrefix(nil, month, &ch)
-		end := after(prefix)
-		if !before.IsZero() && month == monthOf(before.Millis()) {
-			end = append(bytes.Clone(prefix), before[:]...)
+	var list []store.HistoryEntry
+	for n := range newest - oldest + 1 {
+		month := newest - n
+		if r.Forward {
+			month = oldest + n
 		}
-		for ok := it.SeekLT(end); ok && len(list) < limit && bytes.HasPrefix(it.Key(), prefix); ok = it.Prev() {
-			h, err := decodeHistory(it.Value(), chat.UID(it.Key()[len(prefix):]))
-			if err != nil {
-				return nil, err
-			}
-			list = append(list, h)
+		more, err := historyMonth(it, month, &ch, &r, &list)
+		if err != nil || !more {
+			return list, err
 		}
 	}
 	return list, closeIter(it)
+}
+
+// historyMonth adds what one month has of the range, and reports whether more
+// can follow in the next.
+func historyMonth(it *pdb.Iterator, month uint16, ch *store.ChannelRef, r *store.HistoryRange, list *[]store.HistoryEntry) (more bool, err error) {
+	prefix := appendHistoryPrefix(nil, month, ch)
+	from, to, step := bytes.Clone(prefix), after(prefix), it.Prev
+	if !r.After.IsZero() && month == monthOf(r.After.Millis()) {
+		// The zero byte makes it the smallest key behind that of After.
+		from = append(append(from, r.After[:]...), 0)
+	}
+	if !r.Before.IsZero() && month == monthOf(r.Before.Millis()) {
+		to = append(bytes.Clone(prefix), r.Before[:]...)
+	}
+	var ok bool
+	if r.Forward {
+		ok, step = it.SeekGE(from), it.Next
+	} else {
+		ok = it.SeekLT(to)
+	}
+	for ; ok && bytes.Compare(it.Key(), from) >= 0 && bytes.Compare(it.Key(), to) < 0; ok = step() {
+		h, err := decodeHistory(it.Value(), chat.UID(it.Key()[len(prefix):]))
+		if err != nil {
+			return false, err
+		}
+		*list = append(*list, h)
+		if len(*list) >= r.Limit {
+			return false, nil
+		}
+	}
+	return true, closeIter(it)
 }
 
 func oldestMonth(ct chat.ChannelType, now int64) uint16 {

@@ -187,14 +187,14 @@ func testHistory(e *env) {
 	e.index()
 	for range 2 {
 		for ch, all := range want {
-			got, err := e.History(e.ctx, ch, chat.UID{}, 1000)
+			got, err := e.History(e.ctx, ch, store.HistoryRange{Limit: 1000})
 			if err != nil || !slices.Equal(got, all) {
 				e.Errorf("history of %+v has %d messages, %v, want %d", ch, len(got), err, len(all))
 			}
 			// In pages it is the same.
 			var pages []store.HistoryEntry
 			for before := (chat.UID{}); ; {
-				page, err := e.History(e.ctx, ch, before, 4)
+				page, err := e.History(e.ctx, ch, store.HistoryRange{Before: before, Limit: 4})
 				if err != nil {
 					e.Fatal(err)
 				}
@@ -209,7 +209,7 @@ func testHistory(e *env) {
 			}
 		}
 		for _, ch := range []store.ChannelRef{in("dave", "alice"), in("bob", "alic"), in("bo", "alice"), {App: 2, Owner: "bob", Type: chat.Direct, Channel: "alice"}} {
-			if got, err := e.History(e.ctx, ch, chat.UID{}, 10); err != nil || len(got) != 0 {
+			if got, err := e.History(e.ctx, ch, store.HistoryRange{Limit: 10}); err != nil || len(got) != 0 {
 				e.Errorf("history of %+v: %v, %v", ch, got, err)
 			}
 		}
@@ -227,7 +227,7 @@ func testHistoryRetention(e *env) {
 	room := store.ChannelRef{App: app, Type: chat.Open, Channel: "room"}
 	check := func(ch store.ChannelRef, ref chat.UID, want int) {
 		e.Helper()
-		got, err := e.History(e.ctx, ch, chat.UID{}, 10)
+		got, err := e.History(e.ctx, ch, store.HistoryRange{Limit: 10})
 		if err != nil || len(got) != want {
 			e.Errorf("history of %v has %d messages, %v, want %d", ch.Type, len(got), err, want)
 		}
@@ -309,7 +309,7 @@ func testIndexBarrier(e *env) {
 	ch := store.ChannelRef{App: app, Owner: "bob", Type: chat.Direct, Channel: "alice"}
 	ctx, cancel := context.WithTimeout(e.ctx, 20*time.Millisecond)
 	defer cancel()
-	if _, err := e.History(ctx, ch, chat.UID{}, 1); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := e.History(ctx, ch, store.HistoryRange{Limit: 1}); !errors.Is(err, context.DeadlineExceeded) {
 		e.Errorf("history before the index came by: %v", err)
 	}
 	if _, err := e.Channels(ctx, app, "bob", 1); !errors.Is(err, context.DeadlineExceeded) {
@@ -321,7 +321,7 @@ func testIndexBarrier(e *env) {
 	}
 	done := make(chan result)
 	go func() {
-		list, err := e.History(e.ctx, ch, chat.UID{}, 1)
+		list, err := e.History(e.ctx, ch, store.HistoryRange{Limit: 1})
 		done <- result{list, err}
 	}()
 	time.Sleep(5 * time.Millisecond)
@@ -333,7 +333,7 @@ func testIndexBarrier(e *env) {
 	e.send(message("alice", "y"), "bob")
 	ctx, cancel = context.WithTimeout(e.ctx, 20*time.Millisecond)
 	defer cancel()
-	if _, err := e.History(ctx, ch, chat.UID{}, 1); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := e.History(ctx, ch, store.HistoryRange{Limit: 1}); !errors.Is(err, context.DeadlineExceeded) {
 		e.Errorf("history before the index came by again: %v", err)
 	}
 }
@@ -363,7 +363,7 @@ func testIndexTwice(e *env) {
 		if err != nil || len(list) != 1 || list[0].Last.UID != last.Placed.First {
 			e.Errorf("channels %+v, %v", list, err)
 		}
-		h, err := e.History(e.ctx, store.ChannelRef{App: app, Owner: "bob", Type: chat.Direct, Channel: "alice"}, chat.UID{}, 100)
+		h, err := e.History(e.ctx, store.ChannelRef{App: app, Owner: "bob", Type: chat.Direct, Channel: "alice"}, store.HistoryRange{Limit: 100})
 		if err != nil || uint64(len(h)) != e.head(app, "bob") {
 			e.Errorf("%d messages of history, %v, want %d", len(h), err, e.head(app, "bob"))
 		}

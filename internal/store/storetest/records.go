@@ -363,7 +363,7 @@ func testCrash(e *env) {
 			e.Errorf("%d apps, %v", len(list), err)
 		}
 		e.index()
-		h, err := e.History(e.ctx, store.ChannelRef{App: app, Owner: "bob", Type: chat.Direct, Channel: "alice"}, chat.UID{}, 1000)
+		h, err := e.History(e.ctx, store.ChannelRef{App: app, Owner: "bob", Type: chat.Direct, Channel: "alice"}, store.HistoryRange{Limit: 1000})
 		if err != nil || len(h) != len(entries) {
 			e.Errorf("%d messages of history, %v, want %d", len(h), err, len(entries))
 		}

@@ -68,6 +68,7 @@ func Run(t *testing.T, newPlace func(*testing.T) Place) {
 		{"LogWatermarks", testLogWatermarks},
 		{"LogKept", testLogKept},
 		{"History", testHistory},
+		{"HistoryRanges", testHistoryRanges},
 		{"HistoryRetention", testHistoryRetention},
 		{"Channels", testChannels},
 		{"IndexBarrier", testIndexBarrier},

@@ -226,7 +226,7 @@ func testAppsDoNotMix(e *env) {
 				e.Errorf("app %d got %+v, %v", id, m, err)
 			}
 		}
-		h, err := e.History(e.ctx, store.ChannelRef{App: id, Owner: "bob", Type: chat.Direct, Channel: "alice"}, chat.UID{}, 100)
+		h, err := e.History(e.ctx, store.ChannelRef{App: id, Owner: "bob", Type: chat.Direct, Channel: "alice"}, store.HistoryRange{Limit: 100})
 		if err != nil || len(h) != int(e.head(id, "bob")) {
 			e.Errorf("app %d has %d messages of history, %v", id, len(h), err)
 		}

@@ -1,0 +1,124 @@
+package courier
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/parleychat/parley/internal/chat"
+	"github.com/parleychat/parley/internal/store"
+)
+
+// Archive is what the courier needs of a store to work on what was sent before.
+type Archive interface {
+	store.Messages
+	History(ctx context.Context, ch store.ChannelRef, r store.HistoryRange) ([]store.HistoryEntry, error)
+}
+
+const (
+	// MaxHistoryPage is how many messages one page of history has at most.
+	MaxHistoryPage = 100
+	// maxHistoryScan is how many messages are looked at for one page. Where a
+	// filter lets few of them through, the page says where to go on.
+	maxHistoryScan = 2000
+)
+
+// A HistoryQuery asks for a page of a channel's history. At most one of After
+// and Before is what the page starts at; the other bounds it.
+type HistoryQuery struct {
+	User    string // as whose the channel is seen; no matter in open channels
+	Type    chat.ChannelType
+	Channel string
+	After   chat.UID // only messages behind it, when not zero
+	Before  chat.UID // only messages before it, when not zero
+	Forward bool     // the page starts at After, in place of at Before
+	Limit   int
+	Types   []string // only messages of these types, when not empty
+}
+
+// A HistoryPage is a page of history, newest message first.
+type HistoryPage struct {
+	Messages []HistoryMessage
+	// More says that there may be more behind this page, and Next where it ends:
+	// the Before (or After, forward) of the next one.
+	More bool
+	Next chat.UID
+}
+
+// A HistoryMessage is a message as it is seen now.
+type HistoryMessage struct {
+	UID     chat.UID
+	Out     bool // the user sent it
+	Message *chat.Message
+}
+
+// History gives a page of a channel's history.
+func (c *Courier) History(ctx context.Context, app *chat.App, q *HistoryQuery) (*HistoryPage, error) {
+	if !app.Settings.History {
+		return nil, chat.Fail(chat.KindFeatureOff, "history is switched off for this app (history.enabled)")
+	}
+	if err := chat.CheckID("channelId", q.Channel); err != nil {
+		return nil, err
+	}
+	if q.Limit < 1 || q.Limit > MaxHistoryPage {
+		return nil, chat.Invalidf("limit", "from 1 to %d, got %d", MaxHistoryPage, q.Limit)
+	}
+	ch := store.ChannelRef{App: app.ID, Owner: q.User, Type: q.Type, Channel: q.Channel}
+	if q.Type == chat.Open {
+		ch.Owner = ""
+	}
+	page := &HistoryPage{}
+	r := store.HistoryRange{After: q.After, Before: q.Before, Forward: q.Forward}
+	for scanned := 0; ; {
+		// One more than fits tells whether there is more.
+		r.Limit = q.Limit + 1 - len(page.Messages)
+		entries, err := c.archive.History(ctx, ch, r)
+		if err != nil {
+			return nil, err
+		}
+		for i := range entries {
+			if len(page.Messages) == q.Limit || scanned == maxHistoryScan {
+				page.More = true
+				break
+			}
+			scanned++
+			page.Next = entries[i].UID
+			m, err := c.recollect(ctx, &entries[i], q)
+			if err != nil {
+				return nil, err
+			}
+			if m != nil {
+				page.Messages = append(page.Messages, *m)
+			}
+		}
+		if page.More || len(entries) < r.Limit {
+			break
+		}
+		if q.Forward {
+			r.After = page.Next
+		} else {
+			r.Before = page.Next
+		}
+	}
+	if q.Forward {
+		slices.Reverse(page.Messages)
+	}
+	return page, nil
+}
+
+// recollect is an entry's message as it is seen now, nil when it is not to be
+// shown.
+func (c *Courier) recollect(ctx context.Context, e *store.HistoryEntry, q *HistoryQuery) (*HistoryMessage, error) {
+	m, err := c.archive.Message(ctx, e.Ref)
+	if errors.Is(err, &chat.Error{Kind: chat.KindNotFound}) {
+		return nil, nil // it expires while we read
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(q.Types) > 0 && !slices.Contains(q.Types, m.Type) {
+		return nil, nil
+	}
+	out := e.Kind == store.EntryOut || q.Type == chat.Open && m.From == q.User
+	return &HistoryMessage{UID: e.UID, Out: out, Message: m}, nil
+}
