@@ -65,6 +65,10 @@ type Message struct {
 
 	Push     PushOptions
 	Priority Priority // open channels only
+
+	// Event, when set, is all there is to say: the message is not one to be shown
+	// but tells what happened to another.
+	Event *Event
 }
 
 // PushOptions are a send's fields about push notifications, checked but not

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"hash/maphash"
-	"maps"
-	"slices"
 	"strconv"
 	"sync"
 
@@ -39,11 +37,19 @@ type body struct {
 	// goes on at common.
 	text   []byte
 	common int
+
+	// Of an event the text is the publication's data, and common where in it the
+	// channel is named: -1 for nowhere.
+	event   bool
+	channel string
 }
 
 // render makes the body of a message that was sent at the given time. Absent
 // is what is empty or false.
 func render(m *chat.Message, sentAt int64, channel string) *body {
+	if m.Event != nil {
+		return renderEvent(m, channel)
+	}
 	b := make([]byte, 0, 256+len(m.Content)+len(m.Content)/8)
 	b = append(b, keyChannel...)
 	b = appendString(b, channel)
@@ -62,34 +68,30 @@ func render(m *chat.Message, sentAt int64, channel string) *body {
 	b = appendTrue(b, `,"shouldPersist":`, m.Persist)
 	b = appendTrue(b, `,"hasMetadata":`, m.HasMetadata)
 	if len(m.Metadata) > 0 {
-		b = append(b, `,"metadata":{`...)
-		for i, k := range slices.Sorted(maps.Keys(m.Metadata)) {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			b = appendString(b, k)
-			b = append(b, ':')
-			b = appendString(b, m.Metadata[k])
-		}
-		b = append(b, '}')
+		b = append(b, `,"metadata":`...)
+		b = appendPairs(b, m.Metadata)
 	}
 	b = appendTrue(b, `,"needReadReceipt":`, m.NeedReadReceipt)
 	b = appendTrue(b, `,"disableUpdateLastMsg":`, m.DisableUpdateLast)
 	b = appendText(b, `,"pushContent":`, m.Push.Content)
-	return &body{b, common}
+	return &body{text: b, common: common}
 }
 
 // size bounds what appendTo appends.
 func (b *body) size(peer string) int {
-	return len(openEvent) + len(openM) + 19 + len(b.text) + len(keyChannel) + 6*len(peer) + 2 + len(directionOut) + len("}}") + len(offsetKey) + 20 + 1
+	return len(openEvent) + len(openM) + 19 + len(b.text) + 6*len(b.channel) + len(keyChannel) + 6*len(peer) + 2 + len(directionOut) + len("}}") + len(offsetKey) + 20 + 1
 }
 
 // appendTo appends the publication for one recipient: to the peer when the
 // message is their own. Offset 0 is none.
 func (b *body) appendTo(dst []byte, uid chat.UID, out bool, peer string, offset uint64) []byte {
-	dst = append(dst, openEvent...)
-	dst = b.appendMessage(dst, uid, out, peer)
-	dst = append(dst, '}') // ends data
+	if b.event {
+		dst = b.appendEventTo(dst, out, peer)
+	} else {
+		dst = append(dst, openEvent...)
+		dst = b.appendMessage(dst, uid, out, peer)
+		dst = append(dst, '}') // ends data
+	}
 	if offset > 0 {
 		dst = append(dst, offsetKey...)
 		dst = strconv.AppendUint(dst, offset, 10)

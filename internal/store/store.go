@@ -23,6 +23,7 @@ type Store interface {
 	Appender
 	Timelines
 	Messages
+	Overlays
 	Apps
 	Users
 	Blocks
@@ -67,13 +68,17 @@ type Append struct {
 	// Targets are user ids, or channel ids for an open channel message, in
 	// request order, without duplicates. Target i gets the UID First.Plus(i).
 	// In a direct or system message each target's timeline gets an entry.
-	// At most chat.MaxUIDBlock. Empty only with a Once, which is then all that
-	// is kept: the memory of a request that left everybody out.
+	// At most chat.MaxUIDBlock. Empty only with a Once or States, which are then
+	// all that is kept: the memory of a request that left everybody out, a change
+	// that nobody is told of yet.
 	Targets []string
 
 	// History asks for the message to be kept in history, not only for as long
 	// as missed messages wait. It is without effect on an ephemeral message.
 	History bool
+
+	// States are changed in the same commit, also when the message is ephemeral.
+	States []StateChange
 
 	// Once, when set, is remembered in the same commit.
 	Once *Once
@@ -154,7 +159,8 @@ type Messages interface {
 	Message(ctx context.Context, ref chat.UID) (*chat.Message, error)
 
 	// Find is the request that gave uid: its Placed (all entries) and targets.
-	// KindNotFound when there is none in this app.
+	// KindNotFound when there is none in this app. Events are not found: they
+	// have a body and entries, and are no messages.
 	Find(ctx context.Context, app chat.AppID, uid chat.UID) (*Append, error)
 }
 

@@ -112,6 +112,9 @@ func (s *Store) admit(ctx context.Context, a *store.Append) (*job, error) {
 			j.size += 2 + len(id)
 		}
 	}
+	if a.Message.Event != nil || len(a.States) > 0 {
+		j.size += changeSize(a)
+	}
 	if err := s.pinHeads(j); err != nil {
 		j.release()
 		return nil, err
@@ -127,7 +130,7 @@ func checkAppend(a *store.Append) error {
 	if a.Message == nil {
 		return chat.Invalid("message", "is required")
 	}
-	if n := len(a.Targets); n == 0 && a.Once == nil || n > chat.MaxUIDBlock {
+	if n := len(a.Targets); n == 0 && a.Once == nil && len(a.States) == 0 || n > chat.MaxUIDBlock {
 		return chat.Invalidf("targets", "from 1 to %d, got %d", chat.MaxUIDBlock, n)
 	}
 	if len(a.Message.From) > maxIDLength {

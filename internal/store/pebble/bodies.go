@@ -132,7 +132,7 @@ func (s *Store) findIn(l life, app chat.AppID, uid chat.UID) (*store.Append, err
 			return nil, fmt.Errorf("body %s: %w", first, err)
 		}
 		if uid.IndexIn(first, b.count) >= 0 {
-			if b.message.App != app {
+			if b.message.App != app || b.message.Event != nil {
 				return nil, errNoMessage
 			}
 			if err := s.readTargets(first, l, b); err != nil {

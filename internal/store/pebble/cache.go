@@ -61,6 +61,9 @@ func (c *bodyCache) get(ref chat.UID) *chat.Message {
 
 func (c *bodyCache) put(ref chat.UID, m *chat.Message) {
 	size := messageOverhead + len(m.Content) + len(m.Push.Content) + len(m.Push.Data) + len(m.Push.Ext)
+	if m.Event != nil {
+		size += eventSize(m.Event)
+	}
 	for k, v := range m.Metadata {
 		size += len(k) + len(v) + 64
 	}

@@ -55,6 +55,7 @@ const (
 	bodyEchoAt
 	bodyTarget
 	bodyContent
+	bodyEvent // stands before the content
 )
 
 // The bits of bodyBools.
@@ -120,6 +121,9 @@ func appendBody(b []byte, m *chat.Message, count int, echoAt uint64, targets []t
 	b = appendUint(b, bodyPriority, uint64(m.Priority))
 	b = appendUint(b, bodyCount, uint64(count))
 	b = appendUint(b, bodyEchoAt, echoAt)
+	if m.Event != nil {
+		b = protowire.AppendBytes(protowire.AppendTag(b, bodyEvent, protowire.BytesType), appendEvent(nil, m.Event))
+	}
 	for _, t := range targets {
 		b = protowire.AppendTag(b, bodyTarget, protowire.BytesType)
 		b = protowire.AppendVarint(b, uint64(targetLen(t)))
@@ -176,6 +180,11 @@ func decodeBody(row []byte) (*body, error) {
 					m.Metadata = map[string]string{}
 				}
 				m.Metadata[metaKey], haveKey = string(v), false
+			case bodyEvent:
+				var err error
+				if m.Event, err = decodeEvent(v); err != nil {
+					return nil, err
+				}
 			case bodyTarget:
 				t, rest, err := consumeTarget(v)
 				if err != nil || len(rest) > 0 {

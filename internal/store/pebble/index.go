@@ -81,6 +81,9 @@ func (s *Store) IndexLog(ctx context.Context, records []store.LogRecord) error {
 // add takes one request in.
 func (x *bulk) add(ref chat.UID, b *body, history bool) {
 	m := b.message
+	if m.Event != nil {
+		return // it changes messages, and is none
+	}
 	last := m.ChannelType != chat.Open && m.Flags&chat.Kept != 0 && !m.DisableUpdateLast
 	month := monthOf(ref.Millis())
 	one := func(owner, channel string, kind store.EntryKind, index int) {

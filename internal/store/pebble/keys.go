@@ -27,6 +27,9 @@ const (
 	spaceBlock    = 0x0f // app(4) len(1) user, other
 	spacePlace    = 0x10 // app(4) len(1) user, place(8)
 	spaceBlocker  = 0x11 // app(4) len(1) other, user
+
+	spaceOverlay = 0x18 // life(1) uid(10) part(1), of a pair its key
+	spaceDue     = 0x19 // due(8) app(4) uid(10)
 )
 
 // A life says how long a body must live. It stands before the UID in the key,

@@ -92,7 +92,10 @@ type Store struct {
 	bodies  *bodyCache
 	log     batchLog
 	durable atomic.Pointer[chat.UID] // the newest UID readers may see
-	marks   map[string]*gate         // watermarks; the map itself never changes
+	// published counts the commits that became readable, for those who wait for
+	// one.
+	published gate
+	marks     map[string]*gate // watermarks; the map itself never changes
 
 	appsMu sync.Mutex
 	apps   map[chat.AppID]*chat.App

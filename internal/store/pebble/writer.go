@@ -193,15 +193,20 @@ func (s *Store) build(c *commit) error {
 	var b *pdb.Batch
 	for _, j := range c.jobs {
 		a := j.a
-		// A Once that stands alone takes a UID that names nothing: its time says
-		// when the Once is forgotten, its place when it may be seen.
+		// An append without targets takes a UID that names nothing: its time says
+		// when its Once is forgotten, its place when what it carries may be seen.
 		count := max(len(a.Targets), 1)
 		first := w.uids.Block(now, a.Message.ChannelType, count)
 		c.last = first.Plus(count - 1)
 		a.Placed = store.Placed{First: first}
 		keep := keeps(a)
-		if b == nil && (keep || a.Once != nil) {
+		if b == nil && (keep || a.Once != nil || len(a.States) > 0) {
 			b = s.db.NewBatchWithSize(size)
+		}
+		for i := range a.States {
+			if err := w.addState(b, a, &a.States[i]); err != nil {
+				return err
+			}
 		}
 		if keep {
 			w.addEntries(b, j)
@@ -391,6 +396,7 @@ func (s *Store) publish(c *commit) {
 		}
 	}
 	s.durable.Store(&c.last)
+	s.published.raise(s.published.Load() + 1)
 	for i, j := range c.jobs {
 		appends[i] = j.a
 		s.publishEntries(j)

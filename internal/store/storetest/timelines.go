@@ -26,6 +26,7 @@ func testMessages(e *env) {
 	full.Push = chat.PushOptions{
 		Content: "hi", Data: "data", Ext: `{"x":1}`, Disabled: true, ContentAvailable: true, Badge: -1, HasBadge: true,
 	}
+	full.Event = &chat.Event{Kind: chat.EventRecall, Operator: "o"}
 	plain := message("alice", "x")
 	plain.Persist = false
 	system := message("shop", "y")

@@ -1,0 +1,85 @@
+package chat
+
+// An Event is something that has happened to a message that was sent before. It
+// travels as a message does, in a [Message] of its own that has nothing else to
+// say: its From and its target are the two sides of the channel.
+type Event struct {
+	Kind     EventKind
+	UID      UID    // of the message it is about
+	Operator string // who did it
+	At       int64  // Unix ms
+
+	Admin  bool   // recall: done in the name of the app
+	Delete bool   // recall: nothing is to be left in its place
+	Extra  string // recall
+
+	Content string // update: the new one
+
+	Set     map[string]string // metadata: pairs that are new or changed
+	Removed []string          // metadata: keys that are gone
+}
+
+// An EventKind says what has happened. Numbers are stored: never reuse one.
+type EventKind uint8
+
+// The kinds of event.
+const (
+	EventRecall   EventKind = 1
+	EventUpdate   EventKind = 2
+	EventMetadata EventKind = 3
+)
+
+// String is the kind's name on the client protocol.
+func (k EventKind) String() string {
+	switch k {
+	case EventRecall:
+		return "recall"
+	case EventUpdate:
+		return "update"
+	case EventMetadata:
+		return "metadata"
+	}
+	return "unknown"
+}
+
+// A State is what has become of a message for one recipient since it was sent. It
+// lies over the message, which never changes. A State in hand is immutable; a
+// change makes a new one.
+type State struct {
+	Recall *Recall // nil unless it was recalled
+	Edit   *Edit   // nil unless its content was changed
+
+	// Metadata counts in place of the message's own once Version is above 0.
+	// Every change to it makes a new Version.
+	Metadata map[string]Pair
+	Version  uint64
+	// Told is the Version that timelines know of, since ToldAt (Unix ms). While
+	// it is behind, they are due to be told at Due.
+	Told   uint64
+	ToldAt int64
+	Due    int64
+}
+
+// A Recall says how a message was recalled.
+type Recall struct {
+	Operator string
+	At       int64 // Unix ms
+	Admin    bool
+	Delete   bool
+	Extra    string
+}
+
+// An Edit is the content that was put in place of the one that was sent.
+type Edit struct {
+	Content string
+	At      int64 // Unix ms
+}
+
+// A Pair is the value of one key of a message's metadata.
+type Pair struct {
+	Value   string
+	At      int64  // Unix ms
+	Version uint64 // of the state that brought it
+	// Removed marks a key that is gone and of which not all know yet.
+	Removed bool
+}

@@ -1,0 +1,41 @@
+package store
+
+import (
+	"context"
+
+	"github.com/parleychat/parley/internal/chat"
+)
+
+// A StateChange puts a new state over one message, in the commit of the Append
+// that carries it. Whoever changes the state of a message reads it first: changes
+// of one message must come one after the other.
+type StateChange struct {
+	UID chat.UID
+	// History is what it was in the message's own Append: state lives as long as
+	// what it lies over.
+	History bool
+	// State is the whole new state. Nil takes only WasDue back.
+	State *chat.State
+	// Keys are those of its Metadata that changed: the others stay as they are
+	// stored. A key that Metadata does not have is forgotten.
+	Keys []string
+	// WasDue is the Due of the state before.
+	WasDue int64
+}
+
+// Overlays reads what lies over messages.
+type Overlays interface {
+	// Overlays gives the states of messages of one app, in the order asked for:
+	// nil for one that nothing has happened to.
+	Overlays(ctx context.Context, app chat.AppID, uids []chat.UID) ([]*chat.State, error)
+	// Due lists up to limit states of all apps whose Due is not above until
+	// (Unix ms), earliest first.
+	Due(ctx context.Context, until int64, limit int) ([]DueState, error)
+}
+
+// A DueState names a state that is due.
+type DueState struct {
+	App chat.AppID
+	UID chat.UID
+	Due int64
+}
