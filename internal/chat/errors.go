@@ -17,6 +17,7 @@ const (
 	KindTooLong                     // a field is longer than allowed
 	KindNotFound                    // the thing named does not exist
 	KindNoUser                      // the user named does not exist
+	KindForbidden                   // the thing named is not the caller's to change
 	KindConflict                    // the same idempotency key came with another request
 	KindRate                        // over a rate limit; a repeat later can succeed
 	KindFeatureOff                  // the app has this feature switched off
@@ -42,6 +43,7 @@ var kindNames = [...]string{
 	KindTooLong:         "too_long",
 	KindNotFound:        "not_found",
 	KindNoUser:          "no_user",
+	KindForbidden:       "forbidden",
 	KindConflict:        "conflict",
 	KindRate:            "rate",
 	KindFeatureOff:      "feature_off",

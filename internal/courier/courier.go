@@ -63,6 +63,7 @@ type Courier struct {
 	now     func() time.Time
 	budgets *budget.Book[budgetKey]
 	claims  claims
+	turns   *turns
 	deliver *delivery
 	metrics metrics
 }
@@ -82,6 +83,7 @@ func New(o Options) *Courier {
 		now:     o.Now,
 		budgets: budget.NewBook[budgetKey](o.Now),
 		metrics: newMetrics(o.Metrics),
+		turns:   newTurns(),
 	}
 	c.claims.open = map[[16]byte]*Claim{}
 	c.deliver = newDelivery(o.Rooms, o.Sessions, &c.metrics)

@@ -12,6 +12,7 @@ import (
 // Archive is what the courier needs of a store to work on what was sent before.
 type Archive interface {
 	store.Messages
+	store.Overlays
 	History(ctx context.Context, ch store.ChannelRef, r store.HistoryRange) ([]store.HistoryEntry, error)
 }
 
@@ -76,6 +77,10 @@ func (c *Courier) History(ctx context.Context, app *chat.App, q *HistoryQuery) (
 		if err != nil {
 			return nil, err
 		}
+		states, err := c.archive.Overlays(ctx, app.ID, uidsOf(entries))
+		if err != nil {
+			return nil, err
+		}
 		for i := range entries {
 			if len(page.Messages) == q.Limit || scanned == maxHistoryScan {
 				page.More = true
@@ -83,7 +88,7 @@ func (c *Courier) History(ctx context.Context, app *chat.App, q *HistoryQuery) (
 			}
 			scanned++
 			page.Next = entries[i].UID
-			m, err := c.recollect(ctx, &entries[i], q)
+			m, err := c.recollect(ctx, &entries[i], states[i], q)
 			if err != nil {
 				return nil, err
 			}
@@ -108,7 +113,7 @@ func (c *Courier) History(ctx context.Context, app *chat.App, q *HistoryQuery) (
 
 // recollect is an entry's message as it is seen now, nil when it is not to be
 // shown.
-func (c *Courier) recollect(ctx context.Context, e *store.HistoryEntry, q *HistoryQuery) (*HistoryMessage, error) {
+func (c *Courier) recollect(ctx context.Context, e *store.HistoryEntry, st *chat.State, q *HistoryQuery) (*HistoryMessage, error) {
 	m, err := c.archive.Message(ctx, e.Ref)
 	if errors.Is(err, &chat.Error{Kind: chat.KindNotFound}) {
 		return nil, nil // it expires while we read
@@ -116,9 +121,20 @@ func (c *Courier) recollect(ctx context.Context, e *store.HistoryEntry, q *Histo
 	if err != nil {
 		return nil, err
 	}
+	if m = seen(m, st); m == nil {
+		return nil, nil
+	}
 	if len(q.Types) > 0 && !slices.Contains(q.Types, m.Type) {
 		return nil, nil
 	}
 	out := e.Kind == store.EntryOut || q.Type == chat.Open && m.From == q.User
 	return &HistoryMessage{UID: e.UID, Out: out, Message: m}, nil
+}
+
+func uidsOf(entries []store.HistoryEntry) []chat.UID {
+	uids := make([]chat.UID, len(entries))
+	for i := range entries {
+		uids[i] = entries[i].UID
+	}
+	return uids
 }

@@ -45,6 +45,7 @@ var errorTable = []ErrorRow{
 	{codeTokenExpired, "token expired", false, []chat.Kind{chat.KindTokenExpired}, "The token is past its lifetime, or was voided. Connect again with a new one."},
 	{codeTooManyRequests, "too many requests", true, []chat.Kind{chat.KindRate}, "Commands come faster than the connection may send them. Who goes on regardless is closed with 3013."},
 	{codeUnrecoverable, "unrecoverable position", false, nil, "The position is of another epoch, so what came after it cannot be told."},
+	{403, "forbidden", false, []chat.Kind{chat.KindForbidden}, "The message is not the user's to change."},
 	{404, "not found", false, []chat.Kind{chat.KindNotFound, chat.KindNoUser}, "The message or user named does not exist."},
 	{405, "blocked by the recipient", false, []chat.Kind{chat.KindBlocked}, "The recipient has the sender on their blocklist."},
 	{409, "conflict", false, []chat.Kind{chat.KindConflict}, "The clientMsgId was used before with another message."},

@@ -11,6 +11,7 @@ import (
 // Archive works on what was sent before.
 type Archive interface {
 	History(ctx context.Context, app *chat.App, q *courier.HistoryQuery) (*courier.HistoryPage, error)
+	Recall(ctx context.Context, app *chat.App, q *courier.RecallRequest) (at int64, err error)
 }
 
 // defaultHistory is how many messages a page has when the client does not say.

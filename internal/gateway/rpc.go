@@ -24,7 +24,9 @@ var rpcMethods = map[string]func(c *conn, ctx context.Context, data []byte) ([]b
 	"blocklist.add":    (*conn).addBlocks,
 	"blocklist.remove": (*conn).removeBlocks,
 	"blocklist.list":   (*conn).listBlocks,
-	"message.history":  (*conn).messageHistory,
+
+	"message.history": (*conn).messageHistory,
+	"message.recall":  (*conn).recallMessage,
 }
 
 func (c *conn) rpc(cmd command) error {

@@ -41,6 +41,7 @@ var coveredBy = map[string][]string{
 	"sendOpenChannelMessage":   {"serverapi.TestPublishedExamples", "serverapi.TestFieldsArrive", "e2e.TestPublishedExamples"},
 
 	"listDirectChannelHistoryMessages": {"serverapi.TestDirectHistory", "serverapi.TestHistoryRefuses", "gateway.TestMessageHistory"},
+	"deleteMessage":                    {"serverapi.TestRecall", "serverapi.TestRecallElsewhere", "serverapi.TestRecallRefuses", "gateway.TestClientsRecall", "gateway.TestRecallInRoom"},
 	"listOpenChannelHistoryMessages":   {"serverapi.TestOpenHistory", "serverapi.TestHistoryRefuses", "gateway.TestMessageHistory"},
 }
 

@@ -14,6 +14,7 @@ import (
 // Archive works on what was sent before.
 type Archive interface {
 	History(ctx context.Context, app *chat.App, q *courier.HistoryQuery) (*courier.HistoryPage, error)
+	Recall(ctx context.Context, app *chat.App, q *courier.RecallRequest) (at int64, err error)
 }
 
 const (

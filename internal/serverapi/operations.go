@@ -47,6 +47,7 @@ var operations = []operation{
 
 	{name: "listDirectChannelHistoryMessages", path: "/v4/direct-channel/history-message/list", limit: historyLimit, serve: listDirectHistory},
 	{name: "listOpenChannelHistoryMessages", path: "/v4/open-channel/history-message/list", limit: historyLimit, serve: listOpenHistory},
+	{name: "deleteMessage", path: "/v4/message/delete", limit: defaultLimit, serve: recallMessage},
 }
 
 func tokenLimit(s *chat.Settings) chat.Rate   { return s.LimitToken }
