@@ -114,7 +114,7 @@ func (m *Message) Check(s *Settings) error {
 		return err
 	}
 	m.Flags = flags
-	if err := checkContent(m.Type, m.Content); err != nil {
+	if err := CheckContent(m.Type, m.Content); err != nil {
 		return err
 	}
 	if n := len(m.Push.Content); n > MaxPushText {
@@ -132,7 +132,8 @@ func (m *Message) Check(s *Settings) error {
 	return CheckMetadata("metadata", m.Metadata)
 }
 
-func checkContent(messageType, content string) error {
+// CheckContent says whether a message of the type may have this content.
+func CheckContent(messageType, content string) error {
 	switch {
 	case content == "":
 		return Invalid("content", "is required")

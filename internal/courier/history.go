@@ -48,9 +48,10 @@ type HistoryPage struct {
 
 // A HistoryMessage is a message as it is seen now.
 type HistoryMessage struct {
-	UID     chat.UID
-	Out     bool // the user sent it
-	Message *chat.Message
+	UID      chat.UID
+	Out      bool // the user sent it
+	Message  *chat.Message
+	EditedAt int64 // Unix ms; 0 when its content is the one that was sent
 }
 
 // History gives a page of a channel's history.
@@ -128,7 +129,11 @@ func (c *Courier) recollect(ctx context.Context, e *store.HistoryEntry, st *chat
 		return nil, nil
 	}
 	out := e.Kind == store.EntryOut || q.Type == chat.Open && m.From == q.User
-	return &HistoryMessage{UID: e.UID, Out: out, Message: m}, nil
+	h := &HistoryMessage{UID: e.UID, Out: out, Message: m}
+	if st != nil && st.Edit != nil {
+		h.EditedAt = st.Edit.At
+	}
+	return h, nil
 }
 
 func uidsOf(entries []store.HistoryEntry) []chat.UID {

@@ -89,5 +89,8 @@ func seen(m *chat.Message, st *chat.State) *chat.Message {
 		now.Push = chat.PushOptions{}
 		return &now
 	}
+	if st.Edit != nil {
+		now.Content = st.Edit.Content
+	}
 	return &now
 }

@@ -16,6 +16,7 @@ type changeData struct {
 	extra         string
 	disablePush   bool
 	disableUpdate bool
+	content       string
 }
 
 var changeUID = fields.Text("messageUID", func(d *changeData) *string { return &d.uid })
@@ -68,4 +69,25 @@ func (c *conn) recallMessage(ctx context.Context, data []byte) ([]byte, error) {
 		return nil, err
 	}
 	return append(strconv.AppendInt([]byte(`{"recalledAt":`), at, 10), '}'), nil
+}
+
+var updateFields = fields.NewTable(
+	changeUID,
+	fields.Text("content", func(d *changeData) *string { return &d.content }),
+)
+
+// updateMessage is the call message.update.
+func (c *conn) updateMessage(ctx context.Context, data []byte) ([]byte, error) {
+	app, d, s, err := c.subject(data, updateFields)
+	if err != nil {
+		return nil, err
+	}
+	if n := len(d.content); n > chat.MaxContent {
+		return nil, &chat.Error{Kind: chat.KindContentTooLarge, Field: "content", Rule: "at most " + strconv.Itoa(chat.MaxContent) + " bytes, got " + strconv.Itoa(n)}
+	}
+	at, err := c.g.courier.Update(ctx, app, &s, d.content)
+	if err != nil {
+		return nil, err
+	}
+	return append(strconv.AppendInt([]byte(`{"updatedAt":`), at, 10), '}'), nil
 }

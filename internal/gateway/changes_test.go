@@ -104,3 +104,26 @@ func TestRecallInRoom(t *testing.T) {
 		t.Errorf("%+v", page)
 	}
 }
+
+func TestClientsUpdate(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	alice, _ := h.connect("alice", "")
+	bob, _ := h.connect("bob", "")
+	uid := alice.say("bob", "helo", "")
+	bob.refused("message.update", `{"messageUID":"`+uid+`","content":"x"}`, 403, "messageUID: only its sender can do this")
+	alice.refused("message.update", `{"messageUID":"`+uid+`"}`, 107, "content: is required")
+	alice.refused("message.update", `{"messageUID":"`+uid+`","content":"`+strings.Repeat("x", chat.MaxContent+1)+`"}`, 30016, "content: at most 131072 bytes, got 131073")
+	room := h.send(chat.Open, "alice", "x", "hall")[0].String()
+	alice.refused("message.update", `{"messageUID":"`+room+`","content":"y"}`, 107, "messageUID: only direct messages can be changed")
+
+	at := alice.done("message.update", `{"messageUID":"`+uid+`","content":"hello"}`)
+	want := `{"event":"update","messageUID":"` + uid + `","content":"hello",` + at[1:]
+	if line := bob.until(`"update"`); !strings.Contains(line, want) {
+		t.Errorf("%s", line)
+	}
+	raw := bob.done("message.history", `{"channelType":"direct","channelId":"alice"}`)
+	if !strings.Contains(raw, `"content":"hello"`) || !strings.Contains(raw, at[1:]) || strings.Contains(raw, "helo") {
+		t.Errorf("%s", raw)
+	}
+}

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"strconv"
 
 	"github.com/parleychat/parley/internal/chat"
 	"github.com/parleychat/parley/internal/courier"
@@ -12,6 +13,7 @@ import (
 type Archive interface {
 	History(ctx context.Context, app *chat.App, q *courier.HistoryQuery) (*courier.HistoryPage, error)
 	Recall(ctx context.Context, app *chat.App, q *courier.RecallRequest) (at int64, err error)
+	Update(ctx context.Context, app *chat.App, q *courier.Subject, content string) (at int64, err error)
 }
 
 // defaultHistory is how many messages a page has when the client does not say.
@@ -102,6 +104,10 @@ func (c *conn) messageHistory(ctx context.Context, data []byte) ([]byte, error) 
 		}
 		h := &page.Messages[i]
 		b = render(h.Message, h.UID.Millis(), d.channelID).appendMessage(b, h.UID, h.Out, d.channelID)
+		if h.EditedAt > 0 {
+			b = append(b[:len(b)-1], `,"updatedAt":`...)
+			b = append(strconv.AppendInt(b, h.EditedAt, 10), '}')
+		}
 	}
 	b = append(b, `],"more":`...)
 	if !page.More {

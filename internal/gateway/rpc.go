@@ -27,6 +27,7 @@ var rpcMethods = map[string]func(c *conn, ctx context.Context, data []byte) ([]b
 
 	"message.history": (*conn).messageHistory,
 	"message.recall":  (*conn).recallMessage,
+	"message.update":  (*conn).updateMessage,
 }
 
 func (c *conn) rpc(cmd command) error {

@@ -42,6 +42,7 @@ var coveredBy = map[string][]string{
 
 	"listDirectChannelHistoryMessages": {"serverapi.TestDirectHistory", "serverapi.TestHistoryRefuses", "gateway.TestMessageHistory"},
 	"deleteMessage":                    {"serverapi.TestRecall", "serverapi.TestRecallElsewhere", "serverapi.TestRecallRefuses", "gateway.TestClientsRecall", "gateway.TestRecallInRoom"},
+	"updateDirectChannelMessage":       {"serverapi.TestUpdate", "serverapi.TestUpdateRefuses", "gateway.TestClientsUpdate"},
 	"listOpenChannelHistoryMessages":   {"serverapi.TestOpenHistory", "serverapi.TestHistoryRefuses", "gateway.TestMessageHistory"},
 }
 

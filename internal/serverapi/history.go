@@ -15,6 +15,7 @@ import (
 type Archive interface {
 	History(ctx context.Context, app *chat.App, q *courier.HistoryQuery) (*courier.HistoryPage, error)
 	Recall(ctx context.Context, app *chat.App, q *courier.RecallRequest) (at int64, err error)
+	Update(ctx context.Context, app *chat.App, q *courier.Subject, content string) (at int64, err error)
 }
 
 const (

@@ -48,6 +48,7 @@ var operations = []operation{
 	{name: "listDirectChannelHistoryMessages", path: "/v4/direct-channel/history-message/list", limit: historyLimit, serve: listDirectHistory},
 	{name: "listOpenChannelHistoryMessages", path: "/v4/open-channel/history-message/list", limit: historyLimit, serve: listOpenHistory},
 	{name: "deleteMessage", path: "/v4/message/delete", limit: defaultLimit, serve: recallMessage},
+	{name: "updateDirectChannelMessage", path: "/v4/direct-channel/message/update", limit: defaultLimit, serve: updateDirect},
 }
 
 func tokenLimit(s *chat.Settings) chat.Rate   { return s.LimitToken }
