@@ -18,6 +18,8 @@ const (
 	KindNotFound                    // the thing named does not exist
 	KindNoUser                      // the user named does not exist
 	KindForbidden                   // the thing named is not the caller's to change
+	KindNoMetadata                  // the message was sent as one without metadata
+	KindMetadataFull                // the message has as many pairs as it may have
 	KindConflict                    // the same idempotency key came with another request
 	KindRate                        // over a rate limit; a repeat later can succeed
 	KindFeatureOff                  // the app has this feature switched off
@@ -44,6 +46,8 @@ var kindNames = [...]string{
 	KindNotFound:        "not_found",
 	KindNoUser:          "no_user",
 	KindForbidden:       "forbidden",
+	KindNoMetadata:      "no_metadata",
+	KindMetadataFull:    "metadata_full",
 	KindConflict:        "conflict",
 	KindRate:            "rate",
 	KindFeatureOff:      "feature_off",

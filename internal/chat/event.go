@@ -58,6 +58,10 @@ type State struct {
 	Told   uint64
 	ToldAt int64
 	Due    int64
+	// Of the changes since Told: who made the last one, and who made all of them
+	// and need not be told; empty when there are several.
+	Operator string
+	Quiet    string
 }
 
 // A Recall says how a message was recalled.

@@ -18,7 +18,9 @@ const (
 
 	MaxMetadataKey     = 32   // characters
 	MaxMetadataValue   = 4096 // characters
-	MaxMetadataPerSend = 100  // pairs
+	MaxMetadataPerSend = 100  // pairs; the same for each later call of the server
+	MaxMetadataPerCall = 20   // pairs in one call of a client
+	MaxMetadata        = 300  // pairs on one message
 
 	// Bounds of count, the iOS badge. MinBadge leaves the badge unchanged.
 	MinBadge = -1

@@ -69,7 +69,7 @@ func (s *subject) tell(ev *chat.Event, requestID string, change store.StateChang
 // change finds the message that uid names, lets do say what is to be committed,
 // if anything, and commits it. The turn lasts until the store has settled the
 // append, also when ctx ends before: a commit under way must not be overtaken.
-func (c *Courier) change(ctx context.Context, app *chat.App, uid chat.UID, do func(*subject) (*store.Append, error)) error {
+func (c *Courier) change(ctx context.Context, app chat.AppID, uid chat.UID, do func(*subject) (*store.Append, error)) error {
 	end, err := c.turns.take(ctx, uid)
 	if err != nil {
 		return err
@@ -83,7 +83,7 @@ func (c *Courier) change(ctx context.Context, app *chat.App, uid chat.UID, do fu
 	return c.store.Append(ctx, a)
 }
 
-func (c *Courier) prepare(ctx context.Context, app *chat.App, uid chat.UID, do func(*subject) (*store.Append, error)) (*store.Append, error) {
+func (c *Courier) prepare(ctx context.Context, app chat.AppID, uid chat.UID, do func(*subject) (*store.Append, error)) (*store.Append, error) {
 	s, err := c.subject(ctx, app, uid)
 	if err != nil {
 		return nil, err
@@ -91,15 +91,15 @@ func (c *Courier) prepare(ctx context.Context, app *chat.App, uid chat.UID, do f
 	return do(s)
 }
 
-func (c *Courier) subject(ctx context.Context, app *chat.App, uid chat.UID) (*subject, error) {
-	found, err := c.archive.Find(ctx, app.ID, uid)
+func (c *Courier) subject(ctx context.Context, app chat.AppID, uid chat.UID) (*subject, error) {
+	found, err := c.archive.Find(ctx, app, uid)
 	if errors.Is(err, &chat.Error{Kind: chat.KindNotFound}) {
 		return nil, errNoMessage()
 	}
 	if err != nil {
 		return nil, err
 	}
-	states, err := c.archive.Overlays(ctx, app.ID, []chat.UID{uid})
+	states, err := c.archive.Overlays(ctx, app, []chat.UID{uid})
 	if err != nil {
 		return nil, err
 	}

@@ -64,6 +64,7 @@ type Courier struct {
 	budgets *budget.Book[budgetKey]
 	claims  claims
 	turns   *turns
+	log     *slog.Logger
 	deliver *delivery
 	metrics metrics
 }
@@ -84,6 +85,7 @@ func New(o Options) *Courier {
 		budgets: budget.NewBook[budgetKey](o.Now),
 		metrics: newMetrics(o.Metrics),
 		turns:   newTurns(),
+		log:     logger(o.Logger),
 	}
 	c.claims.open = map[[16]byte]*Claim{}
 	c.deliver = newDelivery(o.Rooms, o.Sessions, &c.metrics)

@@ -51,7 +51,8 @@ type HistoryMessage struct {
 	UID      chat.UID
 	Out      bool // the user sent it
 	Message  *chat.Message
-	EditedAt int64 // Unix ms; 0 when its content is the one that was sent
+	Metadata []MetadataPair // sorted by key
+	EditedAt int64          // Unix ms; 0 when its content is the one that was sent
 }
 
 // History gives a page of a channel's history.
@@ -130,6 +131,9 @@ func (c *Courier) recollect(ctx context.Context, e *store.HistoryEntry, st *chat
 	}
 	out := e.Kind == store.EntryOut || q.Type == chat.Open && m.From == q.User
 	h := &HistoryMessage{UID: e.UID, Out: out, Message: m}
+	if len(m.Metadata) > 0 {
+		h.Metadata = pairsOf(m, e.UID, st)
+	}
 	if st != nil && st.Edit != nil {
 		h.EditedAt = st.Edit.At
 	}

@@ -31,7 +31,7 @@ func (c *Courier) Recall(ctx context.Context, app *chat.App, q *RecallRequest) (
 	if n := utf8.RuneCountInString(q.Extra); n > MaxRecallExtra {
 		return 0, chat.TooLong("extra", MaxRecallExtra, n, "characters")
 	}
-	err = c.change(ctx, app, q.UID, func(s *subject) (*store.Append, error) {
+	err = c.change(ctx, app.ID, q.UID, func(s *subject) (*store.Append, error) {
 		if err := q.check(s); err != nil {
 			return nil, err
 		}
@@ -88,6 +88,14 @@ func seen(m *chat.Message, st *chat.State) *chat.Message {
 		now.HasMetadata, now.Metadata, now.NeedReadReceipt = false, nil, false
 		now.Push = chat.PushOptions{}
 		return &now
+	}
+	if st.Version > 0 {
+		now.Metadata = make(map[string]string, len(st.Metadata))
+		for k, p := range st.Metadata {
+			if !p.Removed {
+				now.Metadata[k] = p.Value
+			}
+		}
 	}
 	if st.Edit != nil {
 		now.Content = st.Edit.Content

@@ -15,7 +15,7 @@ const UpdateLife = 24 * time.Hour
 // Update puts new content in place of what was sent, for one recipient, and says
 // since when it is so. Only direct messages can be changed.
 func (c *Courier) Update(ctx context.Context, app *chat.App, q *Subject, content string) (at int64, err error) {
-	err = c.change(ctx, app, q.UID, func(s *subject) (*store.Append, error) {
+	err = c.change(ctx, app.ID, q.UID, func(s *subject) (*store.Append, error) {
 		if err := q.check(s); err != nil {
 			return nil, err
 		}

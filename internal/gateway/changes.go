@@ -17,6 +17,8 @@ type changeData struct {
 	disablePush   bool
 	disableUpdate bool
 	content       string
+	set           map[string]string
+	keys          []string
 }
 
 var changeUID = fields.Text("messageUID", func(d *changeData) *string { return &d.uid })

@@ -127,3 +127,54 @@ func TestClientsUpdate(t *testing.T) {
 		t.Errorf("%s", raw)
 	}
 }
+
+func TestClientsMetadata(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	alice, _ := h.connect("alice", "")
+	bob, _ := h.connect("bob", "")
+	carol, _ := h.connect("carol", "")
+	plain := alice.say("bob", "plain", "")
+	uid := alice.say("bob", "poll", `,"hasMetadata":true,"metadata":{"a":"1"}`)
+	of := func(uid, rest string) string { return `{"messageUID":"` + uid + `",` + rest + `}` }
+	var many []string
+	for i := range 21 {
+		many = append(many, `"k`+string(rune('a'+i))+`":"v"`)
+	}
+	bob.refused("message.metadata.set", of(plain, `"metadata":{"k":"v"}`), 34008, "messageUID: was sent without hasMetadata")
+	carol.refused("message.metadata.set", of(uid, `"metadata":{"k":"v"}`), 404, "messageUID: no such message, or not kept any more")
+	bob.refused("message.metadata.set", of(uid, `"metadata":{}`), 107, "metadata: is required")
+	bob.refused("message.metadata.set", of(uid, `"metadata":{`+strings.Join(many, ",")+`}`), 107, "metadata: at most 20 pairs, got 21")
+	bob.refused("message.metadata.remove", of(uid, `"keys":[]`), 107, "keys: is required")
+
+	// Either side may, and both are told: the one who did it for other devices.
+	at := bob.done("message.metadata.set", of(uid, `"metadata":{"bob":"yes"}`))
+	want := `{"event":"metadata","messageUID":"` + uid + `","set":{"bob":"yes"},"operatorId":"bob",` + at[1:]
+	for _, p := range []*peer{alice, bob} {
+		if line := p.until(`"metadata","messageUID"`); !strings.Contains(line, want) {
+			t.Errorf("got  %s\nwant %s", line, want)
+		}
+	}
+	alice.done("message.metadata.set", of(uid, `"metadata":{"x":"1"}`))
+	alice.done("message.metadata.remove", of(uid, `"keys":["a","x"]`))
+	alice.done("message.metadata.set", of(uid, `"metadata":{"y":"2"}`))
+	line := bob.until(`"metadata","messageUID"`)
+	if !strings.Contains(line, `"set":{"y":"2"},"removed":["a","x"],"operatorId":"alice"`) {
+		t.Errorf("%s", line)
+	}
+	if raw := bob.done("message.history", `{"channelType":"direct","channelId":"alice","limit":1}`); !strings.Contains(raw, `"metadata":{"bob":"yes","y":"2"}`) {
+		t.Errorf("%s", raw)
+	}
+	for _, i := range []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14} {
+		var pairs []string
+		for j := range 20 {
+			pairs = append(pairs, `"f`+string(rune('a'+i))+string(rune('a'+j))+`":"v"`)
+		}
+		data := of(uid, `"metadata":{`+strings.Join(pairs, ",")+`}`)
+		if i == 14 { // 2 and 280 are there
+			bob.refused("message.metadata.set", data, 34010, "metadata: at most 300 pairs on one message")
+		} else {
+			bob.done("message.metadata.set", data)
+		}
+	}
+}

@@ -57,6 +57,8 @@ var errorTable = []ErrorRow{
 	{20604, "sending too fast", true, []chat.Kind{chat.KindTooFast}, "The connection sends more messages than the app setting limits.client allows."},
 	{23408, "muted in open channels", false, []chat.Kind{chat.KindMutedOpen}, "The app's backend has muted the user in open channels."},
 	{30016, "content too large", false, []chat.Kind{chat.KindContentTooLarge}, "A message's content is over 131072 bytes of UTF-8."},
+	{34008, "the message takes no metadata", false, []chat.Kind{chat.KindNoMetadata}, "The message was sent without hasMetadata."},
+	{34010, "metadata is full", false, []chat.Kind{chat.KindMetadataFull}, "The message has 300 pairs of metadata, and may not have more."},
 }
 
 // ErrorTable lists every code that an answer's error can have.

@@ -84,6 +84,7 @@ func newHouse(t testing.TB, change ...func(*Options)) *house {
 	wg.Go(func() { c.Run(ctx) })
 	wg.Go(func() { h.rooms.Run(ctx) })
 	run.Go(func() { g.Run(gctx) })
+	run.Go(func() { c.RunDue(gctx) })
 	run.Go(func() { courier.NewIndexer(s, logger).Run(gctx) })
 	h.stop = func() { gstop(); run.Wait() }
 	srv := httptest.NewServer(g)

@@ -28,6 +28,9 @@ var rpcMethods = map[string]func(c *conn, ctx context.Context, data []byte) ([]b
 	"message.history": (*conn).messageHistory,
 	"message.recall":  (*conn).recallMessage,
 	"message.update":  (*conn).updateMessage,
+
+	"message.metadata.set":    (*conn).setMetadata,
+	"message.metadata.remove": (*conn).removeMetadata,
 }
 
 func (c *conn) rpc(cmd command) error {

@@ -157,6 +157,7 @@ func (n *Node) run(background context.Context) {
 	for _, f := range []func(context.Context){
 		n.rooms.Run,
 		n.courier.Run,
+		n.courier.RunDue,
 		n.gateway.Run,
 		courier.NewIndexer(n.store, n.logger).Run,
 	} {

@@ -43,6 +43,9 @@ var coveredBy = map[string][]string{
 	"listDirectChannelHistoryMessages": {"serverapi.TestDirectHistory", "serverapi.TestHistoryRefuses", "gateway.TestMessageHistory"},
 	"deleteMessage":                    {"serverapi.TestRecall", "serverapi.TestRecallElsewhere", "serverapi.TestRecallRefuses", "gateway.TestClientsRecall", "gateway.TestRecallInRoom"},
 	"updateDirectChannelMessage":       {"serverapi.TestUpdate", "serverapi.TestUpdateRefuses", "gateway.TestClientsUpdate"},
+	"setChannelTypeMessageMetadata":    {"serverapi.TestMetadata", "serverapi.TestMetadataIsBounded", "serverapi.TestMetadataRefuses", "gateway.TestClientsMetadata"},
+	"deleteChannelTypeMessageMetadata": {"serverapi.TestMetadata", "serverapi.TestMetadataRefuses", "gateway.TestClientsMetadata"},
+	"listChannelTypeMessageMetadata":   {"serverapi.TestMetadata", "serverapi.TestMetadataIsBounded", "serverapi.TestMetadataRefuses"},
 	"listOpenChannelHistoryMessages":   {"serverapi.TestOpenHistory", "serverapi.TestHistoryRefuses", "gateway.TestMessageHistory"},
 }
 

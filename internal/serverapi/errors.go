@@ -40,6 +40,8 @@ var kindRows = map[chat.Kind]ErrorRow{
 	chat.KindNotFound:        {Status: 404, Code: 1002, Meaning: "What the call names does not exist.", Repeat: never},
 	chat.KindNoUser:          {Status: 400, Code: 400, Meaning: "The user does not exist.", Repeat: never},
 	chat.KindForbidden:       {Status: 403, Code: 1002, Meaning: elseDoor, Repeat: never},
+	chat.KindNoMetadata:      {Status: 400, Code: 1002, Meaning: "The message was sent without hasMetadata.", Repeat: never},
+	chat.KindMetadataFull:    {Status: 400, Code: 1002, Meaning: "The message has 300 pairs of metadata.", Repeat: never},
 	chat.KindConflict:        {Status: 409, Code: 1002, Meaning: "The Idempotency-Key was used before with another body.", Repeat: never},
 	chat.KindRate:            {Status: 429, Code: 1008, Meaning: "Over a rate limit. Nothing was done, and it cost nothing.", Repeat: later},
 	chat.KindFeatureOff:      {Status: 430, Code: 1009, Meaning: "The app has this feature switched off.", Repeat: never},

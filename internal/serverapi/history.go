@@ -2,8 +2,6 @@ package serverapi
 
 import (
 	"context"
-	"maps"
-	"slices"
 	"strconv"
 
 	"github.com/parleychat/parley/internal/chat"
@@ -16,6 +14,8 @@ type Archive interface {
 	History(ctx context.Context, app *chat.App, q *courier.HistoryQuery) (*courier.HistoryPage, error)
 	Recall(ctx context.Context, app *chat.App, q *courier.RecallRequest) (at int64, err error)
 	Update(ctx context.Context, app *chat.App, q *courier.Subject, content string) (at int64, err error)
+	ChangeMetadata(ctx context.Context, app *chat.App, q *courier.MetadataRequest) (at int64, err error)
+	Metadata(ctx context.Context, app *chat.App, uid chat.UID) ([]courier.MetadataPair, error)
 }
 
 const (
@@ -158,27 +158,27 @@ func appendHistory(b []byte, h *courier.HistoryMessage, ct chat.ChannelType, cha
 	if ct != chat.Open {
 		b = append(b, `,"hasMetadata":`...)
 		b = strconv.AppendBool(b, m.HasMetadata)
-		b = appendMetadata(b, h)
+		if len(h.Metadata) > 0 {
+			b = append(b, `,"metadata":`...)
+			b = appendPairs(b, h.Metadata)
+		}
 	}
 	return append(b, '}')
 }
 
-// appendMetadata appends the pairs as the list that the platform answers with.
-func appendMetadata(b []byte, h *courier.HistoryMessage) []byte {
-	if len(h.Message.Metadata) == 0 {
-		return b
-	}
-	b = append(b, `,"metadata":[`...)
-	for i, k := range slices.Sorted(maps.Keys(h.Message.Metadata)) {
+// appendPairs appends metadata as the list that the platform answers with.
+func appendPairs(b []byte, list []courier.MetadataPair) []byte {
+	b = append(b, '[')
+	for i := range list {
 		if i > 0 {
 			b = append(b, ',')
 		}
 		b = append(b, `{"key":`...)
-		b = appendQuoted(b, k)
+		b = appendQuoted(b, list[i].Key)
 		b = append(b, `,"value":`...)
-		b = appendQuoted(b, h.Message.Metadata[k])
+		b = appendQuoted(b, list[i].Value)
 		b = append(b, `,"updatedAt":`...)
-		b = strconv.AppendInt(b, h.UID.Millis(), 10)
+		b = strconv.AppendInt(b, list[i].UpdatedAt, 10)
 		b = append(b, '}')
 	}
 	return append(b, ']')

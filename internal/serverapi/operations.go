@@ -6,6 +6,9 @@ import "github.com/parleychat/parley/internal/chat"
 type operation struct {
 	name string // in metrics, logs and the OpenAPI document
 	path string
+	// alias is another path of the same operation: the platform's pages come in
+	// two generations.
+	alias string
 
 	// limit is the rate limit of calls. Sends have none here: their budgets
 	// count recipients and are the courier's.
@@ -49,6 +52,9 @@ var operations = []operation{
 	{name: "listOpenChannelHistoryMessages", path: "/v4/open-channel/history-message/list", limit: historyLimit, serve: listOpenHistory},
 	{name: "deleteMessage", path: "/v4/message/delete", limit: defaultLimit, serve: recallMessage},
 	{name: "updateDirectChannelMessage", path: "/v4/direct-channel/message/update", limit: defaultLimit, serve: updateDirect},
+	{name: "setChannelTypeMessageMetadata", path: "/v4/channel-type/message/metadata/set", alias: "/v4/message/metadata/set", limit: defaultLimit, serve: setMetadata},
+	{name: "deleteChannelTypeMessageMetadata", path: "/v4/channel-type/message/metadata/delete", alias: "/v4/message/metadata/delete", limit: defaultLimit, serve: deleteMetadata},
+	{name: "listChannelTypeMessageMetadata", path: "/v4/channel-type/message/metadata/list", alias: "/v4/message/metadata/list", limit: defaultLimit, serve: listMetadata},
 }
 
 func tokenLimit(s *chat.Settings) chat.Rate   { return s.LimitToken }

@@ -115,6 +115,9 @@ func New(o Options) http.Handler {
 	a.replay = newReplayGuard(cmp.Or(o.ReplayCapacity, defaultReplayCapacity), a.metrics.replayEvicted)
 	for i := range operations {
 		a.operations[operations[i].path] = &operations[i]
+		if alias := operations[i].alias; alias != "" {
+			a.operations[alias] = &operations[i]
+		}
 	}
 	return a
 }

@@ -230,6 +230,7 @@ func (w *world) open() {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { c.Run(ctx) })
+	running.Go(func() { c.RunDue(ctx) })
 	running.Go(func() { courier.NewIndexer(s, logger).Run(ctx) })
 	w.close = sync.OnceFunc(func() {
 		cancel()

@@ -231,6 +231,8 @@ const (
 	stateTold
 	stateToldAt
 	stateDue
+	stateOperator
+	stateQuiet
 )
 
 const (
@@ -315,7 +317,9 @@ func appendState(b []byte, app chat.AppID, stamp chat.UID, st *chat.State) []byt
 	b = appendUint(b, stateVersion, st.Version)
 	b = appendUint(b, stateTold, st.Told)
 	b = appendUint(b, stateToldAt, uint64(max(st.ToldAt, 0)))
-	return appendUint(b, stateDue, uint64(max(st.Due, 0)))
+	b = appendUint(b, stateDue, uint64(max(st.Due, 0)))
+	b = appendText(b, stateOperator, st.Operator)
+	return appendText(b, stateQuiet, st.Quiet)
 }
 
 func decodeState(row []byte) (st *chat.State, app chat.AppID, stamp chat.UID, err error) {
@@ -358,6 +362,10 @@ func decodeState(row []byte) (st *chat.State, app chat.AppID, stamp chat.UID, er
 			st.ToldAt = int64(n)
 		case stateDue:
 			st.Due = int64(n)
+		case stateOperator:
+			st.Operator = string(text)
+		case stateQuiet:
+			st.Quiet = string(text)
 		}
 	})
 	return st, app, stamp, err

@@ -125,7 +125,7 @@ func testOverlays(e *env) {
 	check()
 	put(carol, chat.State{Recall: &chat.Recall{Operator: "alice", At: 5, Admin: true, Extra: "e"}})
 	put(room, chat.State{Recall: &chat.Recall{Operator: "bob", At: 6, Delete: true}, Edit: &chat.Edit{Content: "new", At: 7}})
-	put(bob, chat.State{Metadata: pairs("a", "1", "b", "2", "c", "3"), Version: 3, Told: 1, ToldAt: 99}, "a", "b", "c")
+	put(bob, chat.State{Metadata: pairs("a", "1", "b", "2", "c", "3"), Version: 3, Told: 1, ToldAt: 99, Operator: "o", Quiet: "q"}, "a", "b", "c")
 	check()
 	// Only the keys named are written; one that is not there any more goes.
 	now := pairs("a", "1", "c", "")
