@@ -34,13 +34,15 @@ var layers = map[string][]string{
 	"internal/directory": {"internal/chat", "internal/store"},
 	"internal/courier":   {"internal/budget", "internal/chat", "internal/push", "internal/room", "internal/store"},
 
+	"internal/trace": {"internal/chat", "internal/store"},
+
 	"internal/websocket": {},
 	"internal/client":    {"internal/websocket"},
 
-	"internal/serverapi": {"internal/budget", "internal/chat", "internal/courier", "internal/directory", "internal/fields"},
+	"internal/serverapi": {"internal/budget", "internal/chat", "internal/courier", "internal/directory", "internal/fields", "internal/trace"},
 	"internal/gateway": {
 		"internal/budget", "internal/chat", "internal/courier", "internal/directory", "internal/fields",
-		"internal/room", "internal/store", "internal/websocket",
+		"internal/room", "internal/store", "internal/trace", "internal/websocket",
 	},
 	// What it sends goes through the server API, which it knows as a handler.
 	"internal/console": {"internal/chat"},
@@ -50,6 +52,7 @@ var layers = map[string][]string{
 	"internal/node": {
 		"api", "internal/admin", "internal/chat", "internal/console", "internal/courier", "internal/directory",
 		"internal/gateway", "internal/room", "internal/serverapi", "internal/store", "internal/store/pebble",
+		"internal/trace",
 	},
 
 	// The load generator is a client, however near it sits.
@@ -64,7 +67,7 @@ var layers = map[string][]string{
 // core are the packages that could serve a door that does not exist yet.
 var core = []string{
 	"internal/chat", "internal/store", "internal/store/pebble", "internal/budget", "internal/push",
-	"internal/room", "internal/directory", "internal/courier",
+	"internal/room", "internal/directory", "internal/courier", "internal/trace",
 }
 
 // foreign are what a core package must not know.

@@ -21,6 +21,7 @@ type cli struct {
 	App      appCmd      `cmd:"" help:"List, create and change apps."`
 	Token    tokenCmd    `cmd:"" help:"Issue an access token for a user."`
 	Send     sendCmd     `cmd:"" help:"Sign and send a message, and print the answer."`
+	Trace    traceCmd    `cmd:"" help:"Tell what became of a message."`
 	Tail     tailCmd     `cmd:"" help:"Connect as a user and print events as they come."`
 	Demo     demoCmd     `cmd:"" help:"See it work: start a node, send, kill it, start it again, count."`
 	DemoLink demoLinkCmd `cmd:"" help:"Print a new link to the live page of the running server."`

@@ -43,6 +43,12 @@ type Users interface {
 	CheckSender(ctx context.Context, app *chat.App, user string, t chat.ChannelType) error
 }
 
+// A Reach is told how many members open channel messages were queued for, of
+// those that are stored. It must not block.
+type Reach interface {
+	Queued(uid chat.UID, members int)
+}
+
 // Options are what a courier works with.
 type Options struct {
 	Store    Store
@@ -50,6 +56,7 @@ type Options struct {
 	Users    Users
 	Rooms    *room.Rooms
 	Sessions Sessions
+	Reach    Reach // nil when nobody wants to know
 	Now      func() time.Time
 	Logger   *slog.Logger
 	Metrics  prometheus.Registerer // nil for none
@@ -88,7 +95,7 @@ func New(o Options) *Courier {
 		log:     logger(o.Logger),
 	}
 	c.claims.open = map[[16]byte]*Claim{}
-	c.deliver = newDelivery(o.Rooms, o.Sessions, &c.metrics)
+	c.deliver = newDelivery(o.Rooms, o.Sessions, o.Reach, &c.metrics)
 	return c
 }
 
@@ -190,6 +197,7 @@ func (c *Courier) send(ctx context.Context, app *chat.App, s *Send) (*Sent, erro
 		Message: m,
 		Targets: to,
 		History: m.Persist && app.Settings.History,
+		Left:    left,
 	}
 	if s.Claim != nil {
 		s.Claim.once.Left = left

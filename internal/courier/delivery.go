@@ -19,6 +19,7 @@ import (
 type delivery struct {
 	rooms    *room.Rooms
 	sessions Sessions
+	reach    Reach
 	metrics  *metrics
 
 	users chan *store.Append
@@ -36,8 +37,8 @@ const laneSize = 4096
 
 var laneSeed = maphash.MakeSeed()
 
-func newDelivery(rooms *room.Rooms, sessions Sessions, m *metrics) *delivery {
-	d := &delivery{rooms: rooms, sessions: sessions, metrics: m, users: make(chan *store.Append, laneSize)}
+func newDelivery(rooms *room.Rooms, sessions Sessions, reach Reach, m *metrics) *delivery {
+	d := &delivery{rooms: rooms, sessions: sessions, reach: reach, metrics: m, users: make(chan *store.Append, laneSize)}
 	for range runtime.GOMAXPROCS(0) {
 		d.lanes = append(d.lanes, make(chan roomMessage, laneSize))
 	}
@@ -104,5 +105,9 @@ func (d *delivery) tell(a *store.Append) {
 }
 
 func (d *delivery) publish(r roomMessage) {
-	d.metrics.openDeliveries.Add(float64(d.rooms.Publish(r.key, r.uid, r.m)))
+	members := d.rooms.Publish(r.key, r.uid, r.m)
+	d.metrics.openDeliveries.Add(float64(members))
+	if d.reach != nil && !r.m.Ephemeral() {
+		d.reach.Queued(r.uid, members)
+	}
 }

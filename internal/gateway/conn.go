@@ -38,7 +38,7 @@ const (
 // are many conns, so it is worth keeping them small.
 //
 // Locks are taken in the order of their tiers: a room's, a registry shard's (1),
-// a conn's (2), the device cursors' (3), a runner's or the wheel's (4).
+// a conn's (2), the device cursors' and the trails' (3), a runner's or the wheel's (4).
 type conn struct {
 	g      *Gateway
 	wire   wire
@@ -85,6 +85,7 @@ type conn struct {
 	pos     uint64
 	pingPos uint64 // pos when the ping under way was sent
 	acked   uint64
+	trail   trail
 
 	queue   queue
 	resting int32 // bytes of a turn that wait for the socket
@@ -288,6 +289,7 @@ func (c *conn) end() {
 	c.mu.Lock()
 	c.state = stateClosed
 	c.queue = queue{}
+	c.g.trails.endLocked(c)
 	if c.closing == nil {
 		c.g.metrics.disconnected(closeLost)
 	}

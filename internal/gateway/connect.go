@@ -7,6 +7,7 @@ import (
 	mathrand "math/rand/v2"
 	"strconv"
 	"time"
+	"unique"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -184,6 +185,7 @@ func (c *conn) connect(cmd command) error {
 	}
 	c.state = stateLive
 	c.pos, c.acked, c.catching = pos.given, pos.start, true
+	c.trail.wrote, c.trail.platform = pos.start, unique.Make(data.platform)
 	c.beat = beatPing
 	// B4: the first ping after half to the whole of the interval, so that
 	// connections that came together are not pinged together.

@@ -38,6 +38,7 @@ type Store interface {
 	store.Timelines
 	store.Devices
 	Message(ctx context.Context, ref chat.UID) (*chat.Message, error)
+	PutDeliveries(ctx context.Context, list []store.Delivery) error
 	Epoch() string
 }
 
@@ -67,6 +68,8 @@ type Options struct {
 	Metrics   prometheus.Registerer // nil for none
 	Version   string                // told to clients; "parley" when empty
 
+	NoTrails bool // keep nothing for the traces of messages
+
 	PingInterval time.Duration // 25 s when zero
 	PongTimeout  time.Duration // how long a pong may take; 10 s
 	StaleAfter   time.Duration // how long the connect command may take; 15 s
@@ -78,12 +81,14 @@ type Options struct {
 type Gateway struct {
 	opts    Options
 	courier Courier
+	tracer  Tracer // nil: clients cannot trace
 	metrics *metrics
 	start   time.Time
 
 	everyone everyone
 	sessions *registry
 	cursors  *cursors
+	trails   *trails
 	bodies   bodies
 	whisper  atomic.Pointer[whisper]
 
@@ -117,6 +122,7 @@ func New(o Options) *Gateway {
 	g.everyone.gone = make(chan struct{})
 	g.sessions = newRegistry(o.Now)
 	g.cursors = newCursors(o.Store, o.Now)
+	g.trails = newTrails(&o)
 	// A quarter of a second is fine enough for the usual times; tests have
 	// shorter ones.
 	shortest := min(o.PingInterval, o.PongTimeout, o.StaleAfter, o.DrainTimeout)
@@ -267,13 +273,14 @@ func (g *Gateway) Run(ctx context.Context) {
 	close(stop)
 	wg.Wait()
 	g.flushCursors(lastFlush, true)
+	g.flushTrails(lastFlush, true)
 }
 
 func (g *Gateway) housekeep(stop <-chan struct{}) {
 	t := time.NewTicker(cursorFlush)
 	defer t.Stop()
 	var crowd crowd
-	stored := true
+	stored, trailed := true, true
 	for n := 0; ; n++ {
 		select {
 		case <-stop:
@@ -281,6 +288,9 @@ func (g *Gateway) housekeep(stop <-chan struct{}) {
 		case <-t.C:
 		}
 		stored = g.flushCursors(cursorFlush*5, stored)
+		if n%int(trailFlush/cursorFlush) == 0 {
+			trailed = g.flushTrails(trailFlush, trailed)
+		}
 		if crowd.settled(g.everyone.len()) {
 			debug.FreeOSMemory()
 		}
@@ -361,5 +371,6 @@ func (g *Gateway) Shutdown(ctx context.Context, spread time.Duration) error {
 		return errHurried
 	}
 	g.flushCursors(lastFlush, true)
+	g.flushTrails(lastFlush, true)
 	return nil
 }

@@ -673,10 +673,10 @@ parley_deliveries_total{kind="timeline"} 1
 }
 
 // There are many connections: growing past a size class of the allocator should
-// be meant.
+// be meant. 32 bytes of it are what traces need (trail).
 func TestConnSize(t *testing.T) {
 	t.Parallel()
-	if n := unsafe.Sizeof(conn{}); n > 384 && unsafe.Sizeof(uintptr(0)) == 8 {
+	if n := unsafe.Sizeof(conn{}); n > 416 && unsafe.Sizeof(uintptr(0)) == 8 {
 		t.Errorf("a conn has %d bytes", n)
 	}
 }

@@ -21,6 +21,8 @@ var rpcMethods = map[string]func(c *conn, ctx context.Context, data []byte) ([]b
 	"message.send": (*conn).sendMessage,
 	"ack":          (*conn).ack,
 
+	"message.trace": (*conn).traceMessage,
+
 	"blocklist.add":    (*conn).addBlocks,
 	"blocklist.remove": (*conn).removeBlocks,
 	"blocklist.list":   (*conn).listBlocks,

@@ -235,6 +235,7 @@ func (c *conn) block(rest []byte) {
 func (c *conn) written() {
 	c.mu.Lock()
 	said, peer := c.said, c.left
+	c.noteWrittenLocked()
 	c.mu.Unlock()
 	switch {
 	case !said:

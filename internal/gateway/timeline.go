@@ -232,7 +232,9 @@ func (c *conn) ackLocked(offset uint64) {
 	if offset <= c.acked {
 		return
 	}
+	before := c.acked
 	c.acked = offset
+	c.noteAckedLocked(before)
 	if c.device != "" {
 		c.g.cursors.note(c.deviceKey(), offset)
 	}

@@ -34,6 +34,8 @@ type Config struct {
 	Metrics   bool   `default:"true" negatable:"" env:"PARLEY_METRICS" help:"Serve Prometheus metrics at /metrics."`
 	DemoPage  string `default:"auto" enum:"auto,on,off" env:"PARLEY_DEMO_PAGE" placeholder:"auto|on|off" help:"Serve the live page at /demo/, which opens with a link that works once. auto is on when the address is a loopback one, which only this machine reaches."`
 
+	Trace bool `default:"true" negatable:"" env:"PARLEY_TRACE" help:"Keep which sessions messages were written to and acknowledged by, for message traces."`
+
 	PingInterval    time.Duration `default:"25s" env:"PARLEY_PING_INTERVAL" placeholder:"DURATION" help:"How often clients are pinged."`
 	MinFree         Size          `default:"512MiB" env:"PARLEY_MIN_FREE" placeholder:"SIZE" help:"Refuse writes while the data folder's disk has less free space. 0 turns the check off."`
 	ShutdownTimeout time.Duration `default:"20s" env:"PARLEY_SHUTDOWN_TIMEOUT" placeholder:"DURATION" help:"How long a stop may take before what is under way is cut off."`

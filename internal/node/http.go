@@ -22,6 +22,7 @@ import (
 	"github.com/parleychat/parley/internal/directory"
 	"github.com/parleychat/parley/internal/gateway"
 	"github.com/parleychat/parley/internal/serverapi"
+	"github.com/parleychat/parley/internal/trace"
 )
 
 // Bounds on what one HTTP connection may take of the server. A request has at
@@ -55,15 +56,21 @@ func (n *Node) listen() error {
 func (n *Node) openDoors(background context.Context, d *directory.Directory) error {
 	n.gateway = gateway.New(gateway.Options{
 		Directory: d, Store: n.store, Rooms: n.rooms, Now: time.Now, Logger: n.logger, Metrics: n.registry,
-		Version: "parley " + Version, PingInterval: n.config.PingInterval,
+		Version: "parley " + Version, PingInterval: n.config.PingInterval, NoTrails: !n.config.Trace,
 	})
+	n.tracer = trace.New(n.store, n.gateway, time.Now)
+	var reach courier.Reach
+	if n.config.Trace {
+		reach = n.tracer
+	}
 	n.courier = courier.New(courier.Options{
-		Store: n.store, Archive: n.store, Users: d, Rooms: n.rooms, Sessions: n.gateway,
+		Store: n.store, Archive: n.store, Users: d, Rooms: n.rooms, Sessions: n.gateway, Reach: reach,
 		Now: time.Now, Logger: n.logger, Metrics: n.registry,
 	})
 	n.gateway.Attach(n.courier)
+	n.gateway.AttachTracer(n.tracer)
 	calls := serverapi.New(serverapi.Options{
-		Directory: d, Courier: n.courier, Presence: n.gateway,
+		Directory: d, Courier: n.courier, Presence: n.gateway, Tracer: n.tracer,
 		Logger: n.logger, Metrics: n.registry,
 	})
 	n.openDemoPage(d, calls)

@@ -26,6 +26,7 @@ import (
 	"github.com/parleychat/parley/internal/room"
 	"github.com/parleychat/parley/internal/store"
 	"github.com/parleychat/parley/internal/store/pebble"
+	"github.com/parleychat/parley/internal/trace"
 )
 
 // listenName is the file in the data folder that says which address the node
@@ -43,6 +44,7 @@ type Node struct {
 	rooms    *room.Rooms
 	courier  *courier.Courier
 	gateway  *gateway.Gateway
+	tracer   *trace.Tracer
 	service  *admin.Service
 	demo     *console.Console // nil when it is off
 
@@ -159,6 +161,7 @@ func (n *Node) run(background context.Context) {
 		n.courier.Run,
 		n.courier.RunDue,
 		n.gateway.Run,
+		n.tracer.Run,
 		courier.NewIndexer(n.store, n.logger).Run,
 	} {
 		n.work.Go(func() { f(background) })

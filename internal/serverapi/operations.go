@@ -55,6 +55,9 @@ var operations = []operation{
 	{name: "setChannelTypeMessageMetadata", path: "/v4/channel-type/message/metadata/set", alias: "/v4/message/metadata/set", limit: defaultLimit, serve: setMetadata},
 	{name: "deleteChannelTypeMessageMetadata", path: "/v4/channel-type/message/metadata/delete", alias: "/v4/message/metadata/delete", limit: defaultLimit, serve: deleteMetadata},
 	{name: "listChannelTypeMessageMetadata", path: "/v4/channel-type/message/metadata/list", alias: "/v4/message/metadata/list", limit: defaultLimit, serve: listMetadata},
+
+	// Ours: below /v4x so that they never meet one of the platform's.
+	{name: "traceMessage", path: "/v4x/message/trace", limit: defaultLimit, serve: traceMessage},
 }
 
 func tokenLimit(s *chat.Settings) chat.Rate   { return s.LimitToken }

@@ -28,6 +28,7 @@ import (
 	"github.com/parleychat/parley/internal/chat"
 	"github.com/parleychat/parley/internal/courier"
 	"github.com/parleychat/parley/internal/directory"
+	"github.com/parleychat/parley/internal/trace"
 )
 
 const (
@@ -54,12 +55,18 @@ type Presence interface {
 	Shut(app chat.AppID, users []string, why chat.Kind)
 }
 
-// Options are what the API works with. Directory, Courier and Presence must be
-// set.
+// Tracer tells what became of messages.
+type Tracer interface {
+	Trace(ctx context.Context, app *chat.App, uid chat.UID, p trace.Page) (*trace.Report, error)
+}
+
+// Options are what the API works with. Directory, Courier, Presence and Tracer
+// must be set.
 type Options struct {
 	Directory *directory.Directory
 	Courier   Courier
 	Presence  Presence
+	Tracer    Tracer
 
 	// Ready is nil while the node takes calls, and otherwise why it does not.
 	Ready func() error
@@ -76,6 +83,7 @@ type api struct {
 	directory *directory.Directory
 	courier   Courier
 	presence  Presence
+	tracer    Tracer
 	ready     func() error
 	now       func() time.Time
 	log       *slog.Logger
@@ -105,7 +113,7 @@ func New(o Options) http.Handler {
 		o.Logger = slog.Default()
 	}
 	a := &api{
-		directory: o.Directory, courier: o.Courier, presence: o.Presence,
+		directory: o.Directory, courier: o.Courier, presence: o.Presence, tracer: o.Tracer,
 		ready: o.Ready, now: o.Now, log: o.Logger,
 		maxBody:    cmp.Or(o.MaxBody, defaultMaxBody),
 		operations: map[string]*operation{},

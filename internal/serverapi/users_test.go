@@ -123,10 +123,11 @@ func TestDocumentIsComplete(t *testing.T) {
 		mute: muteFields.Names(), muted: mutedFields.Names(),
 		softDelete: deletionFields.Names(), restore: deletionFields.Names(), deleted: pageFields.Names(),
 		block: blockFields.Names(), unblock: unblockFields.Names(), blocklist: blocklistFields.Names(),
+		tracePath: traceFields.Names(),
 	}
 	maps.Copy(tables, archiveTables)
 	for path, item := range doc.Paths.Map() {
-		if !strings.HasPrefix(path, "/v4/") {
+		if !strings.HasPrefix(path, "/v4") {
 			continue
 		}
 		i := slices.IndexFunc(operations, func(o operation) bool { return o.path == path })
@@ -212,7 +213,7 @@ func TestManualIsComplete(t *testing.T) {
 	}
 	for _, names := range [][]string{directFields.Names(), systemFields.Names(), openFields.Names(), issueFields.Names(), expireFields.Names(), userFields.Names(),
 		updateFields.Names(), banFields.Names(), pageFields.Names(), muteFields.Names(), mutedFields.Names(), blockFields.Names(),
-		unblockFields.Names(), blocklistFields.Names()} {
+		unblockFields.Names(), blocklistFields.Names(), traceFields.Names()} {
 		for _, name := range names {
 			if !strings.Contains(string(manual), "`"+name+"`") {
 				t.Errorf("%s is missing", name)

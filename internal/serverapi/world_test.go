@@ -33,6 +33,7 @@ import (
 	"github.com/parleychat/parley/internal/room"
 	"github.com/parleychat/parley/internal/store"
 	"github.com/parleychat/parley/internal/store/pebble"
+	"github.com/parleychat/parley/internal/trace"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -58,6 +59,7 @@ const (
 	block      = "/v4/user/blocklist/add"
 	unblock    = "/v4/user/blocklist/remove"
 	blocklist  = "/v4/user/blocklist/get"
+	tracePath  = "/v4x/message/trace"
 )
 
 // A world is a server API over everything real below it, on a disk in memory.
@@ -69,6 +71,7 @@ type world struct {
 	dir     *directory.Directory
 	store   *pebble.Store
 	courier *gate
+	rooms   *room.Rooms
 	said    *presence
 	app     *chat.App
 	metrics *prometheus.Registry
@@ -106,6 +109,7 @@ type presence struct {
 	online  map[string]bool
 	expired []string
 	shut    []string
+	settle  func(users []string) error
 }
 
 func (p *presence) Online(app chat.AppID, user string) bool {
@@ -132,6 +136,16 @@ func (p *presence) Shut(app chat.AppID, users []string, why chat.Kind) {
 
 func (p *presence) Wake(chat.AppID, string)                                     {}
 func (p *presence) Whisper(chat.AppID, string, *chat.Message, chat.UID, string) {}
+
+// Settle does what the gateway does for sessions: it stores what they know.
+func (p *presence) Settle(ctx context.Context, app chat.AppID, users []string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.settle == nil {
+		return nil
+	}
+	return p.settle(users)
+}
 
 // A gate is a courier that remembers what was sent and can be made to wait or
 // fail before it sends.
@@ -214,12 +228,14 @@ func (w *world) open() {
 	if w.dir, err = directory.Open(w.t.Context(), s, w.clock.now); err != nil {
 		w.t.Fatal(err)
 	}
+	tr := trace.New(s, w.said, w.clock.now)
+	w.rooms = room.New(w.clock.now)
 	c = courier.New(courier.Options{
-		Store: s, Archive: s, Users: w.dir, Rooms: room.New(w.clock.now), Sessions: w.said, Now: w.clock.now, Logger: logger,
+		Store: s, Archive: s, Users: w.dir, Rooms: w.rooms, Sessions: w.said, Reach: tr, Now: w.clock.now, Logger: logger,
 	})
 	w.courier = &gate{Courier: c}
 	w.handler = New(Options{
-		Directory: w.dir, Courier: w.courier, Presence: w.said, Now: w.clock.now, Logger: logger, Metrics: w.metrics,
+		Directory: w.dir, Courier: w.courier, Presence: w.said, Tracer: tr, Now: w.clock.now, Logger: logger, Metrics: w.metrics,
 		Ready: func() error {
 			if err := w.ready.Load(); err != nil {
 				return *err
@@ -232,6 +248,7 @@ func (w *world) open() {
 	running.Go(func() { c.Run(ctx) })
 	running.Go(func() { c.RunDue(ctx) })
 	running.Go(func() { courier.NewIndexer(s, logger).Run(ctx) })
+	running.Go(func() { tr.Run(ctx) })
 	w.close = sync.OnceFunc(func() {
 		cancel()
 		running.Wait()

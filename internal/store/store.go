@@ -28,6 +28,7 @@ type Store interface {
 	Users
 	Blocks
 	Devices
+	Deliveries
 	Onces
 	Log
 	Index
@@ -79,6 +80,10 @@ type Append struct {
 
 	// States are changed in the same commit, also when the message is ephemeral.
 	States []StateChange
+
+	// Left are who was left out of the request and got no UID. They are kept
+	// with the message, for its trace.
+	Left []string
 
 	// Once, when set, is remembered in the same commit.
 	Once *Once

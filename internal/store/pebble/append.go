@@ -112,6 +112,9 @@ func (s *Store) admit(ctx context.Context, a *store.Append) (*job, error) {
 			j.size += 2 + len(id)
 		}
 	}
+	for _, id := range a.Left {
+		j.size += 2 + len(id)
+	}
 	if a.Message.Event != nil || len(a.States) > 0 {
 		j.size += changeSize(a)
 	}

@@ -81,10 +81,11 @@ func (s *Store) Expire(ctx context.Context) error {
 			steps = append(steps, span{space, binary.BigEndian.AppendUint16(append([]byte(nil), space...), month)})
 		}
 		first := chat.NewUID(max(oldest, 0), 0, 0, 0)
-		for _, space := range []byte{spaceBody, spaceTargets, spaceOverlay} {
+		for _, space := range []byte{spaceBody, spaceTargets, spaceOverlay, spaceLeft} {
 			steps = append(steps, span{[]byte{space, byte(l)}, appendBodyKey(nil, space, l, first)})
 		}
 	}
+	steps = append(steps, expiredDeliveries(today)...)
 	bans, err := s.endedBanRows()
 	if err != nil {
 		return err

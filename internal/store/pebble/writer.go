@@ -211,6 +211,7 @@ func (s *Store) build(c *commit) error {
 		if keep {
 			w.addEntries(b, j)
 			w.addBody(b, j)
+			w.addLeft(b, a)
 			w.refs = append(w.refs, store.Ref{App: a.Message.App, UID: first})
 		}
 		if a.Once != nil {

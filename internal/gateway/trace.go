@@ -1,0 +1,100 @@
+package gateway
+
+import (
+	"context"
+	"strconv"
+
+	"github.com/parleychat/parley/internal/chat"
+	"github.com/parleychat/parley/internal/fields"
+	"github.com/parleychat/parley/internal/trace"
+)
+
+// Tracer tells clients what became of their messages.
+type Tracer interface {
+	TraceOwn(ctx context.Context, app *chat.App, user string, uid chat.UID) (*trace.Report, error)
+}
+
+// AttachTracer gives the gateway the tracer, which is made after it. Without,
+// clients cannot ask.
+func (g *Gateway) AttachTracer(t Tracer) { g.tracer = t }
+
+type traceData struct{ uid string }
+
+var traceFields = fields.NewTable(
+	fields.Text("messageUID", func(d *traceData) *string { return &d.uid }),
+)
+
+// traceMessage is the call message.trace.
+func (c *conn) traceMessage(ctx context.Context, data []byte) ([]byte, error) {
+	var d traceData
+	if err := traceFields.Decode(data, &d); err != nil {
+		return nil, err
+	}
+	if d.uid == "" {
+		return nil, chat.Invalid("messageUID", "is required")
+	}
+	uid, err := chat.ParseUID(d.uid)
+	if err != nil {
+		return nil, chat.Invalid("messageUID", "is not a message UID")
+	}
+	if c.g.tracer == nil {
+		return nil, refuse(codeNotAvailable, "")
+	}
+	app, err := c.appNow()
+	if err != nil {
+		return nil, err
+	}
+	r, err := c.g.tracer.TraceOwn(ctx, app, c.user, uid)
+	if err != nil {
+		return nil, err
+	}
+	return appendOwnTrace(make([]byte, 0, 256), r), nil
+}
+
+// appendOwnTrace appends what a sender may know. Which devices others have, and
+// when they are connected beyond this message, is not theirs to know.
+func appendOwnTrace(b []byte, r *trace.Report) []byte {
+	b = append(b, `{"messageUID":"`...)
+	b = r.UID.Append(b)
+	b = append(b, `","channelType":"`...)
+	b = append(b, r.Message.ChannelType.String()...)
+	b = append(b, `","channelId":`...)
+	rec := &r.Recipients[0]
+	b = appendString(b, rec.Target)
+	b = append(b, `,"messageType":`...)
+	b = appendString(b, r.Message.Type)
+	b = append(b, `,"sentAt":`...)
+	b = strconv.AppendInt(b, r.SentAt, 10)
+	if rec.MembersKnown {
+		b = append(b, `,"queuedFor":`...)
+		b = strconv.AppendInt(b, int64(rec.Members), 10)
+	}
+	var written, acked trace.Between
+	for i := range rec.Reached.Sessions {
+		s := &rec.Reached.Sessions[i]
+		written, acked = earlier(written, s.Written), earlier(acked, s.Acked)
+	}
+	b = appendBetween(b, `,"written":`, written)
+	b = appendBetween(b, `,"acknowledged":`, acked)
+	return append(b, '}')
+}
+
+// earlier is the one that was over first, of those that happened.
+func earlier(a, b trace.Between) trace.Between {
+	if a.Until == 0 || b.Until != 0 && b.Until < a.Until {
+		return b
+	}
+	return a
+}
+
+func appendBetween(b []byte, name string, t trace.Between) []byte {
+	if t.Until == 0 {
+		return b
+	}
+	b = append(b, name...)
+	b = append(b, `{"from":`...)
+	b = strconv.AppendInt(b, t.From, 10)
+	b = append(b, `,"until":`...)
+	b = strconv.AppendInt(b, t.Until, 10)
+	return append(b, '}')
+}

@@ -1,0 +1,366 @@
+package gateway
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/parleychat/parley/internal/chat"
+	"github.com/parleychat/parley/internal/store"
+	"github.com/parleychat/parley/internal/trace"
+)
+
+// traces attaches a tracer to the house, over what its gateway works on.
+func (h *house) traces() *trace.Tracer {
+	t := trace.New(h.store, h.Gateway, time.Now)
+	h.AttachTracer(t)
+	return t
+}
+
+func (h *house) trace(tr *trace.Tracer, uid chat.UID) trace.Recipient {
+	h.t.Helper()
+	r, err := tr.Trace(h.t.Context(), h.app, uid, trace.Page{})
+	must(h.t, err)
+	if len(r.Recipients) != 1 || r.Recipients[0].UID != uid {
+		h.t.Fatalf("%+v", r)
+	}
+	return r.Recipients[0]
+}
+
+// sessionText is a session as text: device, platform, and what is known of it.
+func sessionText(s *trace.Session) string {
+	text := s.Device + "/" + s.Platform
+	if s.Written.Until > 0 {
+		text += " written"
+	}
+	if s.Acked.Until > 0 {
+		text += " acked"
+	}
+	return text
+}
+
+func saidAll(r *trace.Reached) string {
+	var all []string
+	for i := range r.Sessions {
+		all = append(all, sessionText(&r.Sessions[i]))
+	}
+	return strings.Join(all, ", ")
+}
+
+// A message is traced to those of its recipient's sessions that were given it,
+// from before it was sent to after they are gone.
+func TestTraceOfSessions(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, func(o *Options) { o.PingInterval = 300 * time.Millisecond })
+	tr := h.traces()
+	before := time.Now().UnixMilli()
+
+	// Away: nothing but a place in the timeline.
+	uid := h.send(chat.Direct, "alice", "one", "bob")[0]
+	if r := h.trace(tr, uid); r.Target != "bob" || r.Offset != 1 || len(r.Reached.Sessions)+len(r.Reached.Devices) != 0 {
+		t.Errorf("away: %+v", r)
+	}
+
+	// Caught up on by the answer to connect, without an acknowledgement yet.
+	phone, c := h.connect("bob", `{"deviceId":"phone","platform":"ios"}`)
+	eventually(t, "written to the phone", func() bool {
+		r := h.trace(tr, uid)
+		return saidAll(&r.Reached) == "phone/ios written"
+	})
+	if r := h.trace(tr, uid); r.Reached.Sessions[0].ID != [16]byte(parseUUID(t, c.Connect.Client)) {
+		t.Errorf("the session is %x, the client %s", r.Reached.Sessions[0].ID, c.Connect.Client)
+	}
+	// A pong acknowledges what was written before its ping.
+	ping(t, phone)
+	eventually(t, "acknowledged by pong", func() bool {
+		r := h.trace(tr, uid)
+		return saidAll(&r.Reached) == "phone/ios written acked"
+	})
+	must(t, h.cursors.flush(t.Context()))
+	r := h.trace(tr, uid)
+	if d := r.Reached.Devices; len(d) != 1 || d[0].ID != "phone" || !d[0].Passed {
+		t.Errorf("devices: %+v", d)
+	}
+	w, a := r.Reached.Sessions[0].Written, r.Reached.Sessions[0].Acked
+	if now := time.Now().UnixMilli(); w.From < before || w.From > w.Until || w.Until > a.Until || a.From > a.Until || a.Until > now {
+		t.Errorf("times: from %d: %+v, %+v, now %d", before, w, a, now)
+	}
+
+	// Live, to two devices, one of which says so.
+	pad, _ := h.connect("bob", `{"deviceId":"pad"}`) // its answer holds the first
+	two := h.send(chat.Direct, "alice", "two", "bob")[0]
+	phone.line()
+	pad.line()
+	if r := pad.call(2, "ack", `{"offset":2}`); r.Error != nil {
+		t.Fatal(r.Error)
+	}
+	eventually(t, "written to both", func() bool {
+		r := h.trace(tr, two)
+		all := saidAll(&r.Reached)
+		return strings.Contains(all, "phone/ios written") && strings.Contains(all, "pad/ written acked")
+	})
+	// The first one was given to the pad too: it had no position of its own.
+	r = h.trace(tr, uid)
+	if len(r.Reached.Sessions) != 2 {
+		t.Errorf("the first message: %s", saidAll(&r.Reached))
+	}
+
+	// What sessions knew when they ended is known after they have.
+	three := h.send(chat.Direct, "alice", "three", "bob")[0]
+	phone.line()
+	pad.line()
+	phone.ws.Abort()
+	pad.ws.Abort()
+	eventually(t, "sessions are gone", func() bool { return !h.Online(h.app.ID, "bob") })
+	r = h.trace(tr, three)
+	if all := saidAll(&r.Reached); strings.Count(all, "written") != 2 {
+		t.Errorf("after the sessions: %s", all)
+	}
+	if r := h.trace(tr, h.send(chat.Direct, "alice", "four", "bob")[0]); len(r.Reached.Sessions) != 0 || r.Offset != 4 {
+		t.Errorf("away again: %+v", r)
+	}
+}
+
+func parseUUID(t *testing.T, text string) []byte {
+	t.Helper()
+	b, err := hex.DecodeString(strings.ReplaceAll(text, "-", ""))
+	must(t, err)
+	return b
+}
+
+// ping waits for a ping and answers it.
+func ping(t *testing.T, p *peer) {
+	t.Helper()
+	for {
+		line, err := p.next(10 * time.Second)
+		must(t, err)
+		if line == "{}" {
+			p.send("{}")
+			return
+		}
+	}
+}
+
+// The sender's own copy is traced like any entry.
+func TestTraceOfCopies(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	tr := h.traces()
+	p, _ := h.connect("alice", `{"deviceId":"d"}`)
+	uids := h.post(&chat.Message{ChannelType: chat.Direct, From: "alice", Type: "app:text", Content: "x", Persist: true, Echo: true}, "bob", "carl")
+	p.line()
+	p.line()
+	eventually(t, "the copy is written", func() bool {
+		r := h.trace(tr, uids[1])
+		return r.Target == "carl" && r.Offset == 1 && r.Copy != nil && r.Copy.User == "alice" && r.Copy.Offset == 2 && saidAll(&r.Copy.Reached) == "d/ written"
+	})
+}
+
+// Senders are told of their own messages, and less than their app's backend.
+func TestTraceCall(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.traces()
+	alice, _ := h.connect("alice", "")
+	bob, _ := h.connect("bob", `{"deviceId":"secret-device","platform":"secret-os"}`)
+	sent := alice.call(3, "message.send", sendTo("direct", "bob"))
+	var m struct{ MessageUID string }
+	must(t, json.Unmarshal(sent.RPC.Data, &m))
+	bob.line()
+	data := `{"messageUID":"` + m.MessageUID + `"}`
+	var got struct {
+		MessageUID, ChannelType, ChannelID, MessageType string
+		SentAt                                          int64
+		Written, Acknowledged                           *struct{ From, Until int64 }
+	}
+	ask := func() string {
+		t.Helper()
+		r := alice.call(4, "message.trace", data)
+		if r.Error != nil {
+			t.Fatalf("%+v", r.Error)
+		}
+		must(t, json.Unmarshal(r.RPC.Data, &got))
+		return string(r.RPC.Data)
+	}
+	eventually(t, "written", func() bool { ask(); return got.Written != nil })
+	if got.MessageUID != m.MessageUID || got.ChannelType != "direct" || got.ChannelID != "bob" || got.MessageType != "app:text" || got.SentAt == 0 || got.Acknowledged != nil {
+		t.Errorf("%+v", got)
+	}
+	bob.call(2, "ack", `{"offset":1}`)
+	text := ask()
+	if got.Acknowledged == nil || strings.Contains(text, "secret") {
+		t.Errorf("acknowledged: %s", text)
+	}
+
+	mallory, _ := h.connect("mallory", "")
+	nothing := chat.NewUID(time.Now().UnixMilli(), chat.Direct, 77, 1).String()
+	for who, p := range map[string]*peer{"the recipient": bob, "a stranger": mallory} {
+		r := p.call(5, "message.trace", data)
+		if none := p.call(6, "message.trace", `{"messageUID":"`+nothing+`"}`); r.code() != 404 || none.code() != 404 || r.Error.Message != none.Error.Message {
+			t.Errorf("%s is told %+v of the message and %+v of none", who, r.Error, none.Error)
+		}
+	}
+	for body, message := range map[string]string{
+		`{}`: "messageUID: is required", `{"messageUID":"x"}`: "messageUID: is not a message UID",
+	} {
+		if r := alice.call(7, "message.trace", body); r.code() != codeBadRequest || r.Error.Message != message {
+			t.Errorf("%s: %+v", body, r.Error)
+		}
+	}
+	// What the backend sent in her name is hers, but whom she is blocked by is not.
+	must(t, h.dir.Block(t.Context(), h.app, "eve", "", []string{"alice"}))
+	uid := h.post(&chat.Message{ChannelType: chat.Direct, From: "alice", Type: "app:text", Content: "x", VerifyBlocklist: true}, "bob", "eve")[0]
+	if r := alice.call(8, "message.trace", `{"messageUID":"`+uid.String()+`"}`); r.Error != nil || strings.Contains(string(r.RPC.Data), "eve") {
+		t.Errorf("%+v", r)
+	}
+}
+
+// refusing is a house's store that can be made to refuse trails.
+type refusing struct {
+	Store
+	err  atomic.Pointer[error]
+	mu   sync.Mutex
+	puts []store.Delivery
+}
+
+func (r *refusing) PutDeliveries(_ context.Context, list []store.Delivery) error {
+	if err := r.err.Load(); err != nil {
+		return *err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.puts = append(r.puts, list...)
+	return nil
+}
+
+func (r *refusing) taken() []store.Delivery {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := r.puts
+	r.puts = nil
+	return list
+}
+
+// Many entries are one range; what the store refuses is not kept in memory.
+func TestTrailsAreRanges(t *testing.T) {
+	t.Parallel()
+	var s *refusing
+	h := newHouse(t, func(o *Options) { s = &refusing{Store: o.Store}; o.Store = s })
+	h.set("limits.direct", "0")
+	p, _ := h.connect("bob", "")
+	give := func(n int) {
+		t.Helper()
+		for i := range n {
+			h.send(chat.Direct, "alice", fmt.Sprint(i), "bob")
+		}
+		for range n {
+			p.line()
+		}
+		p.call(2, "ack", `{"offset":1000}`) // answered in a later turn, so the entries' turns are over
+	}
+	give(50)
+	must(t, h.Settle(t.Context(), h.app.ID, []string{"bob", "nobody"}))
+	puts := s.taken()
+	if len(puts) != 2 || puts[0].Kind != store.DeliveryWritten || puts[0].After != 0 || puts[0].To != 50 || puts[1].Kind != store.DeliveryAcked || puts[1].To != 50 {
+		t.Errorf("stored %+v", puts)
+	}
+	must(t, h.trails.flush(t.Context()))
+	if puts := s.taken(); len(puts) != 0 {
+		t.Errorf("stored twice: %+v", puts)
+	}
+	give(3)
+	refused := errors.New("refused")
+	s.err.Store(&refused)
+	if err := h.trails.flush(t.Context()); !errors.Is(err, refused) {
+		t.Error(err)
+	}
+	s.err.Store(nil)
+	give(2)
+	must(t, h.trails.flush(t.Context()))
+	if puts := s.taken(); len(puts) != 2 || puts[0].After != 53 || puts[0].To != 55 {
+		t.Errorf("after a refusal: %+v", puts)
+	}
+	h.trails.mu.Lock()
+	defer h.trails.mu.Unlock()
+	if len(h.trails.dirty)+len(h.trails.ended) != 0 {
+		t.Errorf("%d sessions wait to be stored", len(h.trails.dirty))
+	}
+}
+
+// Sessions that come and go while the store is not written leave a bounded list.
+func TestTrailsOfEndedSessionsAreBounded(t *testing.T) {
+	t.Parallel()
+	g := New(Options{Store: noStore{}})
+	for i := range maxEnded + 10 {
+		c := benchConn(g, fmt.Sprint("u", i))
+		c.pos = 1
+		c.mu.Lock()
+		c.noteWrittenLocked()
+		g.trails.endLocked(c)
+		c.mu.Unlock()
+		g.trails.dirty = nil
+	}
+	if n := len(g.trails.ended); n != maxEnded {
+		t.Errorf("%d are kept", n)
+	}
+}
+
+func TestNoTrails(t *testing.T) {
+	t.Parallel()
+	var s *refusing
+	h := newHouse(t, func(o *Options) { s = &refusing{Store: o.Store}; o.Store, o.NoTrails = s, true })
+	p, _ := h.connect("bob", "")
+	h.send(chat.Direct, "alice", "x", "bob")
+	p.line()
+	p.call(2, "ack", `{"offset":1}`)
+	if r := p.call(3, "message.trace", `{"messageUID":"2222-2222-2222-2222"}`); r.code() != codeNotAvailable {
+		t.Errorf("without a tracer: %+v", r.Error)
+	}
+	must(t, h.Settle(t.Context(), h.app.ID, []string{"bob"}))
+	must(t, h.trails.flush(t.Context()))
+	if puts := s.taken(); len(puts) != 0 {
+		t.Errorf("stored %+v", puts)
+	}
+}
+
+// What a delivery costs more because it can be traced, storing included: each
+// session gets one entry between two flushes, which is the dearest there is.
+func BenchmarkTrail(b *testing.B) {
+	for _, off := range []bool{false, true} {
+		b.Run(map[bool]string{false: "on", true: "off"}[off], func(b *testing.B) {
+			h := newHouse(b, func(o *Options) { o.NoTrails = off })
+			const users = 1000
+			var to []string
+			for i := range users {
+				to = append(to, fmt.Sprint("u", i))
+			}
+			h.set("limits.direct", "0")
+			h.send(chat.Direct, "alice", strings.Repeat("x", 200), to...)
+			r := newRunner(h.Gateway)
+			conns := make([]*conn, users)
+			for i := range conns {
+				conns[i] = benchConn(h.Gateway, to[i])
+				conns[i].app = h.app.ID
+			}
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				c := conns[i%users]
+				c.pos, c.trail.wrote = 0, 0
+				c.behind.Store(true)
+				r.turn(c)
+				if i%users == users-1 {
+					if err := h.trails.flush(b.Context()); err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+		})
+	}
+}
