@@ -81,17 +81,7 @@ func changeMetadata(c *call, t *fields.Table[metadataRequest], check func(*metad
 	if err := decode(c, t, &q); err != nil {
 		return err
 	}
-	if err := chat.CheckID("userId", q.From); err != nil {
-		return err
-	}
-	if q.channelType == 0 {
-		return chat.Invalid("channelType", "is required")
-	}
-	q.Type = chat.ChannelType(q.channelType)
-	if err := chat.CheckID("channelId", q.Channel); err != nil {
-		return err
-	}
-	subject, err := q.read(c.id)
+	subject, err := q.in(q.channelType, "userId", c.id)
 	if err != nil {
 		return err
 	}

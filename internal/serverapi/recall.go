@@ -25,6 +25,21 @@ func (q *subjectRequest) read(requestID string) (*courier.Subject, error) {
 	return &q.Subject, nil
 }
 
+// in is read for calls that also say by whom, in field, and in which channel.
+func (q *subjectRequest) in(channelType int, field, requestID string) (*courier.Subject, error) {
+	if err := chat.CheckID(field, q.From); err != nil {
+		return nil, err
+	}
+	if channelType == 0 {
+		return nil, chat.Invalid("channelType", "is required")
+	}
+	q.Type = chat.ChannelType(channelType)
+	if err := chat.CheckID("channelId", q.Channel); err != nil {
+		return nil, err
+	}
+	return q.read(requestID)
+}
+
 type recallRequest struct {
 	subjectRequest
 	channelType int
@@ -63,17 +78,7 @@ func recallMessage(c *call) error {
 	if err := decode(c, recallFields, &q); err != nil {
 		return err
 	}
-	if err := chat.CheckID("fromUserId", q.From); err != nil {
-		return err
-	}
-	if q.channelType == 0 {
-		return chat.Invalid("channelType", "is required")
-	}
-	q.Type = chat.ChannelType(q.channelType)
-	if err := chat.CheckID("channelId", q.Channel); err != nil {
-		return err
-	}
-	subject, err := q.read(c.id)
+	subject, err := q.in(q.channelType, "fromUserId", c.id)
 	if err != nil {
 		return err
 	}
