@@ -24,6 +24,7 @@ type Store interface {
 	Timelines
 	Messages
 	Overlays
+	Views
 	Apps
 	Users
 	Blocks
@@ -69,8 +70,8 @@ type Append struct {
 	// Targets are user ids, or channel ids for an open channel message, in
 	// request order, without duplicates. Target i gets the UID First.Plus(i).
 	// In a direct or system message each target's timeline gets an entry.
-	// At most chat.MaxUIDBlock. Empty only with a Once or States, which are then
-	// all that is kept: the memory of a request that left everybody out, a change
+	// At most chat.MaxUIDBlock. Empty only with a Once, States, Views or Marks,
+	// which are then all that is kept: the memory of a request that left everybody out, a change
 	// that nobody is told of yet.
 	Targets []string
 
@@ -80,6 +81,10 @@ type Append struct {
 
 	// States are changed in the same commit, also when the message is ephemeral.
 	States []StateChange
+
+	// Views and Marks are changed in the same commit, likewise.
+	Views []ViewChange
+	Marks []MarkChange
 
 	// Left are who was left out of the request and got no UID. They are kept
 	// with the message, for its trace.

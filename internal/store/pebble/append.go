@@ -115,7 +115,7 @@ func (s *Store) admit(ctx context.Context, a *store.Append) (*job, error) {
 	for _, id := range a.Left {
 		j.size += 2 + len(id)
 	}
-	if a.Message.Event != nil || len(a.States) > 0 {
+	if a.Message.Event != nil || changes(a) {
 		j.size += changeSize(a)
 	}
 	if err := s.pinHeads(j); err != nil {
@@ -133,7 +133,7 @@ func checkAppend(a *store.Append) error {
 	if a.Message == nil {
 		return chat.Invalid("message", "is required")
 	}
-	if n := len(a.Targets); n == 0 && a.Once == nil && len(a.States) == 0 || n > chat.MaxUIDBlock {
+	if n := len(a.Targets); n == 0 && a.Once == nil && !changes(a) || n > chat.MaxUIDBlock {
 		return chat.Invalidf("targets", "from 1 to %d, got %d", chat.MaxUIDBlock, n)
 	}
 	if len(a.Message.From) > maxIDLength {
@@ -142,6 +142,16 @@ func checkAppend(a *store.Append) error {
 	for _, t := range a.Targets {
 		if t == "" || len(t) > maxIDLength {
 			return chat.Invalidf("targets", "ids of 1 to %d bytes, got %d", maxIDLength, len(t))
+		}
+	}
+	for i := range a.Views {
+		if err := checkChannelRef(&a.Views[i].Channel); err != nil {
+			return err
+		}
+	}
+	for i := range a.Marks {
+		if err := checkChannelRef(&a.Marks[i].Channel); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -77,8 +77,9 @@ func (s *Store) Expire(ctx context.Context) error {
 			}
 			month := oldestMonth(ct, now)
 			oldest = monthStart(month) - bodyMargin.Milliseconds()
-			space := []byte{spaceHistory, byte(l)}
-			steps = append(steps, span{space, binary.BigEndian.AppendUint16(append([]byte(nil), space...), month)})
+			for _, space := range [][]byte{{spaceHistory, byte(l)}, {spaceMarked, byte(l)}} {
+				steps = append(steps, span{space, binary.BigEndian.AppendUint16(append([]byte(nil), space...), month)})
+			}
 		}
 		first := chat.NewUID(max(oldest, 0), 0, 0, 0)
 		for _, space := range []byte{spaceBody, spaceTargets, spaceOverlay, spaceLeft} {

@@ -30,6 +30,9 @@ const (
 
 	spaceOverlay = 0x18 // life(1) uid(10) part(1), of a pair its key
 	spaceDue     = 0x19 // due(8) app(4) uid(10)
+
+	spaceView   = 0x30 // app(4) len(1) owner, type(1) channel
+	spaceMarked = 0x31 // life(1) month(2) app(4) len(1) owner, type(1) len(1) channel, uid(10) mark(1)
 )
 
 // A life says how long a body must live. It stands before the UID in the key,

@@ -200,13 +200,16 @@ func (s *Store) build(c *commit) error {
 		c.last = first.Plus(count - 1)
 		a.Placed = store.Placed{First: first}
 		keep := keeps(a)
-		if b == nil && (keep || a.Once != nil || len(a.States) > 0) {
+		if b == nil && (keep || a.Once != nil || changes(a)) {
 			b = s.db.NewBatchWithSize(size)
 		}
 		for i := range a.States {
 			if err := w.addState(b, a, &a.States[i]); err != nil {
 				return err
 			}
+		}
+		if err := w.addViews(b, a); err != nil {
+			return err
 		}
 		if keep {
 			w.addEntries(b, j)
@@ -251,6 +254,9 @@ func (s *Store) build(c *commit) error {
 
 // keeps reports whether the append's message is to be stored.
 func keeps(a *store.Append) bool { return !a.Message.Ephemeral() && len(a.Targets) > 0 }
+
+// changes reports whether the append changes what lies over messages or channels.
+func changes(a *store.Append) bool { return len(a.States)+len(a.Views)+len(a.Marks) > 0 }
 
 // addEntries gives offsets and writes the timeline rows, interleaved so that the
 // sender's own entries come in the order of their offsets.
