@@ -25,6 +25,7 @@ type Store interface {
 	Messages
 	Overlays
 	Views
+	OpenChannels
 	Apps
 	Users
 	Blocks

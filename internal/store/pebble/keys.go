@@ -33,6 +33,9 @@ const (
 
 	spaceView   = 0x30 // app(4) len(1) owner, type(1) channel
 	spaceMarked = 0x31 // life(1) month(2) app(4) len(1) owner, type(1) len(1) channel, uid(10) mark(1)
+
+	spaceFact    = 0x38 // app(4) kind(1) len(1) channel, key
+	spaceOpenDue = 0x39 // due(8) app(4) channel
 )
 
 // A life says how long a body must live. It stands before the UID in the key,

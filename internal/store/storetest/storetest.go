@@ -89,6 +89,8 @@ func Run(t *testing.T, newPlace func(*testing.T) Place) {
 		{"Views", testViews},
 		{"ViewsWithEvent", testViewsWithEvent},
 		{"Marks", testMarks},
+		{"OpenFacts", testOpenFacts},
+		{"OpenDue", testOpenDue},
 		{"Devices", testDevices},
 		{"Deliveries", testDeliveries},
 		{"DeliveriesLive", testDeliveriesLive},
