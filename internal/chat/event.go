@@ -1,8 +1,9 @@
 package chat
 
-// An Event is something that has happened to a message that was sent before. It
-// travels as a message does, in a [Message] of its own that has nothing else to
-// say: its From and its target are the two sides of the channel.
+// An Event is something that has happened to a message that was sent before, or
+// to what a user has made of their channels. It travels as a message does, in a
+// [Message] of its own that has nothing else to say: its From and its target are
+// the two sides of the channel, and both the user where nobody else is to know.
 type Event struct {
 	Kind     EventKind
 	UID      UID    // of the message it is about
@@ -17,6 +18,11 @@ type Event struct {
 
 	Set     map[string]string // metadata: pairs that are new or changed
 	Removed []string          // metadata: keys that are gone
+
+	// Of what has no message: the channel as the user sees it.
+	ChannelType ChannelType
+	Channel     string
+	Own         *OwnChange // channel: what the user has set
 }
 
 // An EventKind says what has happened. Numbers are stored: never reuse one.
@@ -27,6 +33,7 @@ const (
 	EventRecall   EventKind = 1
 	EventUpdate   EventKind = 2
 	EventMetadata EventKind = 3
+	EventChannel  EventKind = 8
 )
 
 // String is the kind's name on the client protocol.
@@ -38,9 +45,27 @@ func (k EventKind) String() string {
 		return "update"
 	case EventMetadata:
 		return "metadata"
+	case EventChannel:
+		return "channel"
 	}
 	return "unknown"
 }
+
+// An OwnChange is something that a user has set on their channels: the whole new
+// value of it, so that being told twice does no harm.
+type OwnChange struct {
+	Part OwnPart
+
+	PinnedAt int64 // Unix ms; 0 when it is pinned no more
+}
+
+// An OwnPart says what a user has set. Numbers are stored: never reuse one.
+type OwnPart uint8
+
+// The parts.
+const (
+	OwnPin OwnPart = 1
+)
 
 // A State is what has become of a message for one recipient since it was sent. It
 // lies over the message, which never changes. A State in hand is immutable; a

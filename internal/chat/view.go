@@ -13,6 +13,12 @@ type View struct {
 	Tags     []ViewTag // in the order in which they were put on it
 }
 
+// IsZero reports whether the user has made nothing of the channel.
+func (v *View) IsZero() bool {
+	return v.ReadUpTo.IsZero() && v.ClearedUpTo.IsZero() && v.RemovedUpTo.IsZero() &&
+		v.PinnedAt == 0 && v.Level == NotifyUnset && len(v.Tags) == 0
+}
+
 // A ViewTag is one of the user's own tags on a channel.
 type ViewTag struct {
 	ID string

@@ -9,8 +9,8 @@ import (
 	"github.com/parleychat/parley/internal/store"
 )
 
-// turns let one at a time change a message: its state is read, changed and
-// written again. They are shared by all messages, so that there is one for each
+// turns let one at a time change a thing: its state is read, changed and written
+// again. They are shared by all things of a kind, so that there is one for each
 // without keeping one for each.
 type turns [256]chan struct{}
 
@@ -24,9 +24,9 @@ func newTurns() *turns {
 
 var turnSeed = maphash.MakeSeed()
 
-// take waits for the message's turn and gives what ends it.
-func (t *turns) take(ctx context.Context, uid chat.UID) (end func(), err error) {
-	turn := t[maphash.Comparable(turnSeed, uid)%uint64(len(t))]
+// takeTurn waits for the turn of what key names and gives what ends it.
+func takeTurn[K comparable](ctx context.Context, t *turns, key K) (end func(), err error) {
+	turn := t[maphash.Comparable(turnSeed, key)%uint64(len(t))]
 	select {
 	case turn <- struct{}{}:
 		return func() { <-turn }, nil
@@ -70,7 +70,7 @@ func (s *subject) tell(ev *chat.Event, requestID string, change store.StateChang
 // if anything, and commits it. The turn lasts until the store has settled the
 // append, also when ctx ends before: a commit under way must not be overtaken.
 func (c *Courier) change(ctx context.Context, app chat.AppID, uid chat.UID, do func(*subject) (*store.Append, error)) error {
-	end, err := c.turns.take(ctx, uid)
+	end, err := takeTurn(ctx, c.turns, uid)
 	if err != nil {
 		return err
 	}

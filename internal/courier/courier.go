@@ -70,7 +70,8 @@ type Courier struct {
 	now     func() time.Time
 	budgets *budget.Book[budgetKey]
 	claims  claims
-	turns   *turns
+	turns   *turns // of messages
+	owners  *turns // of users, for what they have made of their channels
 	log     *slog.Logger
 	deliver *delivery
 	metrics metrics
@@ -92,6 +93,7 @@ func New(o Options) *Courier {
 		budgets: budget.NewBook[budgetKey](o.Now),
 		metrics: newMetrics(o.Metrics),
 		turns:   newTurns(),
+		owners:  newTurns(),
 		log:     logger(o.Logger),
 	}
 	c.claims.open = map[[16]byte]*Claim{}

@@ -13,6 +13,7 @@ import (
 type Archive interface {
 	store.Messages
 	store.Overlays
+	store.Views
 	History(ctx context.Context, ch store.ChannelRef, r store.HistoryRange) ([]store.HistoryEntry, error)
 }
 

@@ -54,6 +54,7 @@ type Directory interface {
 // Courier sends what clients ask to be sent.
 type Courier interface {
 	Archive
+	Channels
 	Begin(ctx context.Context, app *chat.App, scope, field, key string, body []byte) (*courier.Claim, error)
 	Send(ctx context.Context, app *chat.App, s *courier.Send) (*courier.Sent, error)
 }

@@ -33,6 +33,8 @@ var rpcMethods = map[string]func(c *conn, ctx context.Context, data []byte) ([]b
 
 	"message.metadata.set":    (*conn).setMetadata,
 	"message.metadata.remove": (*conn).removeMetadata,
+
+	"channel.pin": (*conn).pinChannel,
 }
 
 func (c *conn) rpc(cmd command) error {

@@ -48,6 +48,8 @@ var coveredBy = map[string][]string{
 	"listChannelTypeMessageMetadata":   {"serverapi.TestMetadata", "serverapi.TestMetadataIsBounded", "serverapi.TestMetadataRefuses"},
 	"listOpenChannelHistoryMessages":   {"serverapi.TestOpenHistory", "serverapi.TestHistoryRefuses", "gateway.TestMessageHistory"},
 
+	"setChannelPin": {"serverapi.TestPin", "gateway.TestClientsPin"},
+
 	"traceMessage": {"serverapi.TestTrace", "serverapi.TestTraceRefused", "gateway.TestTraceOfSessions", "node.TestTraceOverRestart"},
 }
 

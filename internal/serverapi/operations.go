@@ -56,6 +56,8 @@ var operations = []operation{
 	{name: "deleteChannelTypeMessageMetadata", path: "/v4/channel-type/message/metadata/delete", alias: "/v4/message/metadata/delete", limit: defaultLimit, serve: deleteMetadata},
 	{name: "listChannelTypeMessageMetadata", path: "/v4/channel-type/message/metadata/list", alias: "/v4/message/metadata/list", limit: defaultLimit, serve: listMetadata},
 
+	{name: "setChannelPin", path: "/v4/channel/pin/set", limit: defaultLimit, serve: setChannelPin},
+
 	// Ours: below /v4x so that they never meet one of the platform's.
 	{name: "traceMessage", path: "/v4x/message/trace", limit: defaultLimit, serve: traceMessage},
 }

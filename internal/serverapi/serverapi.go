@@ -39,6 +39,7 @@ const (
 // Courier sends messages.
 type Courier interface {
 	Archive
+	Channels
 	Begin(ctx context.Context, app *chat.App, scope, field, key string, body []byte) (*courier.Claim, error)
 	Send(ctx context.Context, app *chat.App, s *courier.Send) (*courier.Sent, error)
 }

@@ -255,6 +255,15 @@ const (
 	eventRemoved
 )
 
+// The fields of an event that is about no message. 11 to 19, and those from 30
+// on, are of other kinds.
+const (
+	eventChannelType protowire.Number = iota + 20
+	eventChannel
+	eventOwnPart
+	eventPinnedAt
+)
+
 // The bits of stateRecallBools and eventBools.
 const (
 	boolAdmin = 1 << iota
@@ -409,12 +418,28 @@ func appendEvent(b []byte, e *chat.Event) []byte {
 	for _, k := range e.Removed {
 		b = appendText(b, eventRemoved, k)
 	}
+	b = appendUint(b, eventChannelType, uint64(e.ChannelType))
+	b = appendText(b, eventChannel, e.Channel)
+	if e.Own != nil {
+		b = appendOwn(b, e.Own)
+	}
 	return b
+}
+
+func appendOwn(b []byte, o *chat.OwnChange) []byte {
+	b = appendUint(b, eventOwnPart, uint64(o.Part))
+	return appendUint(b, eventPinnedAt, uint64(max(o.PinnedAt, 0)))
 }
 
 func decodeEvent(row []byte) (*chat.Event, error) {
 	e := &chat.Event{}
 	key := ""
+	own := func() *chat.OwnChange {
+		if e.Own == nil {
+			e.Own = &chat.OwnChange{}
+		}
+		return e.Own
+	}
 	err := eachField(row, func(f protowire.Number, n uint64, text []byte) {
 		switch f {
 		case eventKind:
@@ -440,6 +465,14 @@ func decodeEvent(row []byte) (*chat.Event, error) {
 			e.Set[key] = string(text)
 		case eventRemoved:
 			e.Removed = append(e.Removed, string(text))
+		case eventChannelType:
+			e.ChannelType = chat.ChannelType(n)
+		case eventChannel:
+			e.Channel = string(text)
+		case eventOwnPart:
+			own().Part = chat.OwnPart(n)
+		case eventPinnedAt:
+			own().PinnedAt = int64(n)
 		}
 	})
 	return e, err
