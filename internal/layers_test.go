@@ -28,11 +28,12 @@ var layers = map[string][]string{
 	"internal/store/storetest": {"internal/chat", "internal/store"},
 	"internal/store/pebble":    {"internal/chat", "internal/store"},
 
+	"internal/turn":      {"internal/chat"},
 	"internal/budget":    {"internal/chat"},
 	"internal/push":      {"internal/chat", "internal/fields"},
 	"internal/room":      {"internal/chat"},
-	"internal/directory": {"internal/chat", "internal/store"},
-	"internal/courier":   {"internal/budget", "internal/chat", "internal/push", "internal/room", "internal/store"},
+	"internal/directory": {"internal/chat", "internal/store", "internal/turn"},
+	"internal/courier":   {"internal/budget", "internal/chat", "internal/push", "internal/room", "internal/store", "internal/turn"},
 
 	"internal/trace": {"internal/chat", "internal/store"},
 
@@ -66,7 +67,7 @@ var layers = map[string][]string{
 
 // core are the packages that could serve a door that does not exist yet.
 var core = []string{
-	"internal/chat", "internal/store", "internal/store/pebble", "internal/budget", "internal/push",
+	"internal/chat", "internal/store", "internal/store/pebble", "internal/turn", "internal/budget", "internal/push",
 	"internal/room", "internal/directory", "internal/courier", "internal/trace",
 }
 

@@ -80,6 +80,10 @@ type Settings struct {
 	MissedDays    int
 	History       bool
 
+	OpenIdle   time.Duration
+	OpenStrict bool
+	OpenSingle bool
+
 	RegisteredUsersOnly bool
 	UnknownBuiltins     bool
 	CustomTypes         map[string]TypeFlags
@@ -111,6 +115,9 @@ var AppSettings = []Setting{
 	durationSetting("tokens.lifetime", "0", 0, 10*365*24*time.Hour, "How long access tokens are valid, counted from issue. 0 is for ever.", func(s *Settings) *time.Duration { return &s.TokenLifetime }),
 	intSetting("missed.days", "7", 1, 7, "Days that missed messages wait for recipients who are away.", func(s *Settings) *int { return &s.MissedDays }),
 	boolSetting("history.enabled", "true", "Store messages with shouldPersist 1 in history.", func(s *Settings) *bool { return &s.History }),
+	durationSetting("open.idle", "1h", time.Hour, 24*time.Hour, "How long an open channel lives in which nobody enters, leaves or writes, unless it was made with a time of its own.", func(s *Settings) *time.Duration { return &s.OpenIdle }),
+	boolSetting("open.strict", "false", "Open channels exist only once they are created: entering or writing makes none.", func(s *Settings) *bool { return &s.OpenStrict }),
+	boolSetting("open.single", "true", "A user is in one open channel at a time: entering one leaves the other.", func(s *Settings) *bool { return &s.OpenSingle }),
 	boolSetting("users.registered-only", "false", "Refuse sends from or to users who were never issued a token.", func(s *Settings) *bool { return &s.RegisteredUsersOnly }),
 	intSetting("users.sessions", "32", 1, 1000, "Connections one user may have at once.", func(s *Settings) *int { return &s.Sessions }),
 	boolSetting("types.unknown-builtins", "false", "Accept RC: types this server does not know, as custom types.", func(s *Settings) *bool { return &s.UnknownBuiltins }),

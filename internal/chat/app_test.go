@@ -54,6 +54,7 @@ func TestDefaultSettings(t *testing.T) {
 		LimitDirect: Rate{6000, time.Minute}, LimitSystem: Rate{100, time.Second}, LimitOpen: Rate{100, time.Second},
 		LimitToken: Rate{200, time.Second}, LimitDefault: Rate{100, time.Second}, LimitHistory: Rate{10, time.Second}, LimitClient: Rate{5, time.Second},
 		AuthWindow: 5 * time.Minute, AuthReplay: true, MissedDays: 7, History: true, Sessions: 32,
+		OpenIdle: time.Hour, OpenSingle: true,
 	}
 	got := DefaultSettings()
 	if !reflect.DeepEqual(got, want) {

@@ -37,6 +37,10 @@ const (
 	KindBlocked                     // the recipient's blocklist holds the sender
 	KindMutedDirect                 // the sender is muted in direct channels
 	KindMutedOpen                   // the sender is muted in open channels
+	KindNoOpenChannel               // the open channel named does not exist
+	KindBannedOpen                  // the user is kept out of the open channel for a time
+	KindPairTaken                   // the pair is somebody else's
+	KindPairsFull                   // the open channel has as many pairs as it may have
 )
 
 var kindNames = [...]string{
@@ -65,6 +69,10 @@ var kindNames = [...]string{
 	KindBlocked:         "blocked",
 	KindMutedDirect:     "muted_direct",
 	KindMutedOpen:       "muted_open",
+	KindNoOpenChannel:   "no_open_channel",
+	KindBannedOpen:      "banned_open",
+	KindPairTaken:       "pair_taken",
+	KindPairsFull:       "pairs_full",
 }
 
 // String is the kind's name in metrics and logs.

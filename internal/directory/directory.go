@@ -1,5 +1,5 @@
-// Package directory knows who exists: the apps, their users, and the tokens
-// that let users in.
+// Package directory knows who and what exists: the apps, their users, the tokens
+// that let users in, and their open channels.
 package directory
 
 import (
@@ -23,6 +23,7 @@ type Store interface {
 	store.Apps
 	store.Users
 	store.Blocks
+	store.OpenChannels
 }
 
 // A Directory answers from memory for apps, and from the store for users.
@@ -32,6 +33,7 @@ type Directory struct {
 
 	change sync.Mutex // one change to apps at a time; readers never take it
 	apps   atomic.Pointer[snapshot]
+	open   *openBook
 }
 
 // A snapshot is every app at one moment. It is never changed, so a call that
@@ -43,7 +45,7 @@ type snapshot struct {
 
 // Open loads the apps.
 func Open(ctx context.Context, s Store, now func() time.Time) (*Directory, error) {
-	d := &Directory{store: s, now: now}
+	d := &Directory{store: s, now: now, open: newOpenBook(now)}
 	apps, err := s.ListApps(ctx)
 	if err != nil {
 		return nil, err

@@ -25,8 +25,9 @@ import (
 // memory is as much of a store as a send needs. It keeps nothing, so that what
 // is measured is the door and the courier.
 type memory struct {
-	mu   sync.Mutex
-	uids *chat.UIDSource
+	store.OpenChannels // not asked for
+	mu                 sync.Mutex
+	uids               *chat.UIDSource
 }
 
 func (m *memory) Append(_ context.Context, a *store.Append) error {

@@ -60,6 +60,11 @@ var kindRows = map[chat.Kind]ErrorRow{
 	chat.KindBlocked:     {Status: 403, Code: 1002, Meaning: elseDoor, Repeat: never},
 	chat.KindMutedDirect: {Status: 403, Code: 1002, Meaning: elseDoor, Repeat: never},
 	chat.KindMutedOpen:   {Status: 403, Code: 1002, Meaning: elseDoor, Repeat: never},
+	chat.KindBannedOpen:  {Status: 403, Code: 1002, Meaning: elseDoor, Repeat: never},
+	chat.KindPairTaken:   {Status: 403, Code: 1002, Meaning: elseDoor, Repeat: never},
+
+	chat.KindNoOpenChannel: {Status: 400, Code: 1003, Meaning: "The open channel does not exist.", Repeat: never},
+	chat.KindPairsFull:     {Status: 400, Code: 1002, Meaning: "The open channel has 100 pairs of metadata.", Repeat: never},
 }
 
 // What is wrong with a call before it comes to a verb has rows of its own.
