@@ -83,6 +83,7 @@ type Settings struct {
 	OpenIdle   time.Duration
 	OpenStrict bool
 	OpenSingle bool
+	OpenAway   time.Duration
 
 	RegisteredUsersOnly bool
 	UnknownBuiltins     bool
@@ -118,6 +119,7 @@ var AppSettings = []Setting{
 	durationSetting("open.idle", "1h", time.Hour, 24*time.Hour, "How long an open channel lives in which nobody enters, leaves or writes, unless it was made with a time of its own.", func(s *Settings) *time.Duration { return &s.OpenIdle }),
 	boolSetting("open.strict", "false", "Open channels exist only once they are created: entering or writing makes none.", func(s *Settings) *bool { return &s.OpenStrict }),
 	boolSetting("open.single", "true", "A user is in one open channel at a time: entering one leaves the other.", func(s *Settings) *bool { return &s.OpenSingle }),
+	durationSetting("open.away", "0", 0, time.Hour, "How long a user who lost their connection is counted as a participant at most, such as 5m. They are left out sooner by the 31st message they miss, or the first one after 30 seconds. 0 is for ever.", func(s *Settings) *time.Duration { return &s.OpenAway }),
 	boolSetting("users.registered-only", "false", "Refuse sends from or to users who were never issued a token.", func(s *Settings) *bool { return &s.RegisteredUsersOnly }),
 	intSetting("users.sessions", "32", 1, 1000, "Connections one user may have at once.", func(s *Settings) *int { return &s.Sessions }),
 	boolSetting("types.unknown-builtins", "false", "Accept RC: types this server does not know, as custom types.", func(s *Settings) *bool { return &s.UnknownBuiltins }),

@@ -23,6 +23,8 @@ type Event struct {
 	ChannelType ChannelType
 	Channel     string
 	Own         *OwnChange // channel: what the user has set
+
+	Room *RoomNews // of an open channel itself; never stored
 }
 
 // An EventKind says what has happened. Numbers are stored: never reuse one.
@@ -34,6 +36,15 @@ const (
 	EventUpdate   EventKind = 2
 	EventMetadata EventKind = 3
 	EventChannel  EventKind = 8
+
+	// Of open channels. They are told to who is there and never stored.
+	EventParticipants EventKind = 16
+	EventMute         EventKind = 17
+	EventFreeze       EventKind = 18
+	EventBan          EventKind = 19
+	EventPairs        EventKind = 20
+	EventEnded        EventKind = 21
+	EventShed         EventKind = 22
 )
 
 // String is the kind's name on the client protocol.
@@ -47,6 +58,20 @@ func (k EventKind) String() string {
 		return "metadata"
 	case EventChannel:
 		return "channel"
+	case EventParticipants:
+		return "participants"
+	case EventMute:
+		return "mute"
+	case EventFreeze:
+		return "freeze"
+	case EventBan:
+		return "ban"
+	case EventPairs:
+		return "kv"
+	case EventEnded:
+		return "destroyed"
+	case EventShed:
+		return "shed"
 	}
 	return "unknown"
 }

@@ -102,3 +102,25 @@ func (c *OpenChannel) Clone() *OpenChannel {
 	}
 	return &n
 }
+
+// RoomNews is what those in an open channel are told of it, each event some of
+// it.
+type RoomNews struct {
+	// Participants: how many there are, how many came and went since they were
+	// told last, and the first few of these by name.
+	Count                   int
+	EnteredCount, LeftCount int
+	Entered                 []Comer
+	Left                    []string
+
+	// Mute, ban, freeze: whether it begins or ends, for whom, until when (Unix ms),
+	// and whether it is for all open channels of the app.
+	On    bool
+	Users []string
+	Until int64
+	All   bool
+	Extra string
+}
+
+// A Comer is somebody who entered, and what they had to say with it.
+type Comer struct{ User, Extra string }

@@ -3,37 +3,11 @@ package courier
 import (
 	"context"
 	"errors"
-	"hash/maphash"
 
 	"github.com/parleychat/parley/internal/chat"
 	"github.com/parleychat/parley/internal/store"
+	"github.com/parleychat/parley/internal/turn"
 )
-
-// turns let one at a time change a thing: its state is read, changed and written
-// again. They are shared by all things of a kind, so that there is one for each
-// without keeping one for each.
-type turns [256]chan struct{}
-
-func newTurns() *turns {
-	t := new(turns)
-	for i := range t {
-		t[i] = make(chan struct{}, 1)
-	}
-	return t
-}
-
-var turnSeed = maphash.MakeSeed()
-
-// takeTurn waits for the turn of what key names and gives what ends it.
-func takeTurn[K comparable](ctx context.Context, t *turns, key K) (end func(), err error) {
-	turn := t[maphash.Comparable(turnSeed, key)%uint64(len(t))]
-	select {
-	case turn <- struct{}{}:
-		return func() { <-turn }, nil
-	case <-ctx.Done():
-		return nil, chat.Because(chat.KindUnavailable, "canceled before it was begun", ctx.Err())
-	}
-}
 
 // A subject is a message that is to be changed for one of its recipients.
 type subject struct {
@@ -70,7 +44,7 @@ func (s *subject) tell(ev *chat.Event, requestID string, change store.StateChang
 // if anything, and commits it. The turn lasts until the store has settled the
 // append, also when ctx ends before: a commit under way must not be overtaken.
 func (c *Courier) change(ctx context.Context, app chat.AppID, uid chat.UID, do func(*subject) (*store.Append, error)) error {
-	end, err := takeTurn(ctx, c.turns, uid)
+	end, err := turn.Take(ctx, c.turns, uid)
 	if err != nil {
 		return err
 	}

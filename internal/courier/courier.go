@@ -18,6 +18,7 @@ import (
 	"github.com/parleychat/parley/internal/push"
 	"github.com/parleychat/parley/internal/room"
 	"github.com/parleychat/parley/internal/store"
+	"github.com/parleychat/parley/internal/turn"
 )
 
 // Sessions are the client connections of this node.
@@ -54,6 +55,7 @@ type Options struct {
 	Store    Store
 	Archive  Archive
 	Users    Users
+	Open     OpenChannels
 	Rooms    *room.Rooms
 	Sessions Sessions
 	Reach    Reach // nil when nobody wants to know
@@ -67,11 +69,14 @@ type Courier struct {
 	store   Store
 	archive Archive
 	users   Users
+	open    OpenChannels
+	rooms   *room.Rooms
+	gone    gone
 	now     func() time.Time
 	budgets *budget.Book[budgetKey]
 	claims  claims
-	turns   *turns // of messages
-	owners  *turns // of users, for what they have made of their channels
+	turns   *turn.Turns // of messages
+	owners  *turn.Turns // of users, for what they have made of their channels
 	log     *slog.Logger
 	deliver *delivery
 	metrics metrics
@@ -89,14 +94,18 @@ func New(o Options) *Courier {
 		store:   o.Store,
 		archive: o.Archive,
 		users:   o.Users,
+		open:    o.Open,
+		rooms:   o.Rooms,
 		now:     o.Now,
 		budgets: budget.NewBook[budgetKey](o.Now),
 		metrics: newMetrics(o.Metrics),
-		turns:   newTurns(),
-		owners:  newTurns(),
+		turns:   turn.New(),
+		owners:  turn.New(),
 		log:     logger(o.Logger),
 	}
 	c.claims.open = map[[16]byte]*Claim{}
+	c.gone = gone{users: map[room.Key][]string{}, more: make(chan struct{}, 1)}
+	o.Rooms.Watch(c)
 	c.deliver = newDelivery(o.Rooms, o.Sessions, o.Reach, &c.metrics)
 	return c
 }
@@ -178,6 +187,11 @@ func (c *Courier) send(ctx context.Context, app *chat.App, s *Send) (*Sent, erro
 			return nil, err
 		}
 	}
+	if m.ChannelType == chat.Open {
+		if err := c.checkOpen(ctx, app, m, targets); err != nil {
+			return nil, err
+		}
+	}
 	to, left, err := c.leaveOut(ctx, app, m, targets)
 	if err != nil {
 		return nil, err
@@ -214,6 +228,11 @@ func (c *Courier) send(ctx context.Context, app *chat.App, s *Send) (*Sent, erro
 			c.budgets.Return(budget, limit, len(targets))
 		}
 		return nil, err
+	}
+	if m.ChannelType == chat.Open {
+		for _, t := range to {
+			c.open.TouchOpenChannel(app.ID, t)
+		}
 	}
 	return placed(a.Placed.First, targets, left), nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/parleychat/parley/internal/chat"
+	"github.com/parleychat/parley/internal/directory"
 	"github.com/parleychat/parley/internal/room"
 	"github.com/parleychat/parley/internal/store"
 	"github.com/parleychat/parley/internal/store/pebble"
@@ -63,7 +64,11 @@ func newPost(t testing.TB, fs vfs.FS, reg *registry) *post {
 	if reg == nil {
 		reg = &registry{}
 	}
-	c = New(Options{Store: s, Archive: s, Users: reg, Rooms: p.rooms, Sessions: p.said, Now: time.Now, Logger: logger})
+	d, err := directory.Open(t.Context(), s, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c = New(Options{Store: s, Archive: s, Users: reg, Open: d, Rooms: p.rooms, Sessions: p.said, Now: time.Now, Logger: logger})
 	p.Courier = c
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -356,7 +361,7 @@ func TestDeliveryReachesThoseConcerned(t *testing.T) {
 	t.Parallel()
 	p := newPost(t, vfs.NewMem(), nil)
 	in := &member{user: "carol", got: make(chan *room.Publication, 1)}
-	p.rooms.Enter(room.Key{App: p.app.ID, Channel: "lobby"}, in, nil)
+	p.rooms.Enter(room.Key{App: p.app.ID, Channel: "lobby"}, in, nil, "")
 
 	if _, err := p.Send(t.Context(), p.app, p.text(chat.Direct, "bob")); err != nil {
 		t.Fatal(err)
@@ -467,3 +472,5 @@ func BenchmarkSend(b *testing.B) {
 		})
 	}
 }
+
+func (*member) Evict(room.Reason) {}

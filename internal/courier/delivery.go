@@ -24,12 +24,14 @@ type delivery struct {
 
 	users chan *store.Append
 	lanes []chan roomMessage
+	ended chan struct{} // closed when nothing is delivered any more
 }
 
 type roomMessage struct {
 	key room.Key
 	uid chat.UID
 	m   *chat.Message
+	end bool // the room is to be ended after m
 }
 
 // laneSize is how many requests may wait in a lane.
@@ -38,7 +40,7 @@ const laneSize = 4096
 var laneSeed = maphash.MakeSeed()
 
 func newDelivery(rooms *room.Rooms, sessions Sessions, reach Reach, m *metrics) *delivery {
-	d := &delivery{rooms: rooms, sessions: sessions, reach: reach, metrics: m, users: make(chan *store.Append, laneSize)}
+	d := &delivery{rooms: rooms, sessions: sessions, reach: reach, metrics: m, users: make(chan *store.Append, laneSize), ended: make(chan struct{})}
 	for range runtime.GOMAXPROCS(0) {
 		d.lanes = append(d.lanes, make(chan roomMessage, laneSize))
 	}
@@ -53,10 +55,13 @@ func (d *delivery) enqueue(commit *store.Commit) {
 		}
 		for i, channel := range a.Targets {
 			key := room.Key{App: a.Message.App, Channel: channel}
-			lane := maphash.Comparable(laneSeed, key) % uint64(len(d.lanes))
-			d.lanes[lane] <- roomMessage{key, a.Placed.First.Plus(i), a.Message}
+			d.lane(key) <- roomMessage{key: key, uid: a.Placed.First.Plus(i), m: a.Message}
 		}
 	}
+}
+
+func (d *delivery) lane(key room.Key) chan<- roomMessage {
+	return d.lanes[maphash.Comparable(laneSeed, key)%uint64(len(d.lanes))]
 }
 
 func (d *delivery) run(ctx context.Context) {
@@ -66,6 +71,7 @@ func (d *delivery) run(ctx context.Context) {
 		wg.Go(func() { work(ctx, lane, d.publish) })
 	}
 	wg.Wait()
+	close(d.ended)
 }
 
 // work handles what comes in until ctx ends, and then what is left.
@@ -106,6 +112,12 @@ func (d *delivery) tell(a *store.Append) {
 
 func (d *delivery) publish(r roomMessage) {
 	members := d.rooms.Publish(r.key, r.uid, r.m)
+	if r.end {
+		d.rooms.End(r.key)
+	}
+	if r.m.Event != nil {
+		return
+	}
 	d.metrics.openDeliveries.Add(float64(members))
 	if d.reach != nil && !r.m.Ephemeral() {
 		d.reach.Queued(r.uid, members)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/parleychat/parley/internal/chat"
 	"github.com/parleychat/parley/internal/store"
+	"github.com/parleychat/parley/internal/turn"
 )
 
 // An owner is a user as those whose own channels are changed.
@@ -17,7 +18,7 @@ type owner struct {
 // to be committed of it, if anything. Nobody else changes it meanwhile: as with
 // messages, the turn lasts until the store has settled the append.
 func (c *Courier) changeOwn(ctx context.Context, app chat.AppID, user string, do func() (*store.Append, error)) error {
-	end, err := takeTurn(ctx, c.owners, owner{app, user})
+	end, err := turn.Take(ctx, c.owners, owner{app, user})
 	if err != nil {
 		return err
 	}

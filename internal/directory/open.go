@@ -133,16 +133,6 @@ func (d *Directory) loadOpen(ctx context.Context, k openKey) (*openEntry, error)
 	return e, nil
 }
 
-// An OpenUse says what a change to an open channel does when there is none.
-type OpenUse uint8
-
-const (
-	// OpenMust be there.
-	OpenMust OpenUse = iota
-	// OpenMake makes it when it is not there.
-	OpenMake
-)
-
 // errNoOpen says that an open channel does not exist.
 func errNoOpen() error {
 	return &chat.Error{Kind: chat.KindNoOpenChannel, Field: "channelId", Rule: "no such open channel"}
@@ -150,8 +140,9 @@ func errNoOpen() error {
 
 // ChangeOpenChannel changes what is known of an open channel, durably, and gives
 // it as it is now. Changes of one channel come one after the other. change edits
-// a copy in place; with its error nothing changes.
-func (d *Directory) ChangeOpenChannel(ctx context.Context, app *chat.App, id string, use OpenUse, change func(*chat.OpenChannel) error) (*chat.OpenChannel, error) {
+// a copy in place; with its error nothing changes. When there is no such channel,
+// it is made if missing says so.
+func (d *Directory) ChangeOpenChannel(ctx context.Context, app *chat.App, id string, missing bool, change func(*chat.OpenChannel) error) (*chat.OpenChannel, error) {
 	k := openKey{app.ID, id}
 	end, err := turn.Take(ctx, d.open.turns, k)
 	if err != nil {
@@ -163,7 +154,7 @@ func (d *Directory) ChangeOpenChannel(ctx context.Context, app *chat.App, id str
 		return nil, err
 	}
 	if e == nil {
-		if use == OpenMust {
+		if !missing {
 			return nil, errNoOpen()
 		}
 		e = &openEntry{}

@@ -23,7 +23,7 @@ func (h *house) known(app *chat.App, id string) *chat.OpenChannel {
 
 func (h *house) change(app *chat.App, id string, f func(*chat.OpenChannel)) *chat.OpenChannel {
 	h.t.Helper()
-	c, err := h.ChangeOpenChannel(h.t.Context(), app, id, OpenMake, func(c *chat.OpenChannel) error { f(c); return nil })
+	c, err := h.ChangeOpenChannel(h.t.Context(), app, id, true, func(c *chat.OpenChannel) error { f(c); return nil })
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func TestOpenChannelsAreKept(t *testing.T) {
 	if c := h.known(a, "room"); c != nil {
 		t.Fatalf("there is %+v", c)
 	}
-	_, err := h.ChangeOpenChannel(t.Context(), a, "room", OpenMust, func(*chat.OpenChannel) error { return nil })
+	_, err := h.ChangeOpenChannel(t.Context(), a, "room", false, func(*chat.OpenChannel) error { return nil })
 	wantKind(t, "a change of none", err, chat.KindNoOpenChannel)
 
 	at := h.clock().UnixMilli()
@@ -83,7 +83,7 @@ func TestOpenChannelsAreKept(t *testing.T) {
 	}
 	// What a change refuses, and what it takes away.
 	sorry := errors.New("sorry")
-	if _, err := h.ChangeOpenChannel(t.Context(), a, "room", OpenMust, func(c *chat.OpenChannel) error {
+	if _, err := h.ChangeOpenChannel(t.Context(), a, "room", false, func(c *chat.OpenChannel) error {
 		c.Frozen = false
 		delete(c.Pairs, "k")
 		return sorry
@@ -174,7 +174,7 @@ func TestOpenChangesTakeTurns(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 40 {
 		wg.Go(func() {
-			if _, err := h.ChangeOpenChannel(t.Context(), a, "room", OpenMake, func(c *chat.OpenChannel) error {
+			if _, err := h.ChangeOpenChannel(t.Context(), a, "room", true, func(c *chat.OpenChannel) error {
 				c.Pairs[strconv.Itoa(i)] = chat.OpenPair{Value: "v"}
 				return nil
 			}); err != nil {

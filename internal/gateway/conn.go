@@ -282,7 +282,7 @@ func (c *conn) end() {
 	c.wire.abort()
 	c.parser.Release()
 	for _, s := range c.seats {
-		c.g.opts.Rooms.Leave(s.key(), s)
+		c.g.courier.Leave(c.app, s.channel, s, true)
 	}
 	c.seats = nil
 
@@ -432,9 +432,8 @@ type seat struct {
 	live  bool                // the answer to the subscribe command is queued
 	early []*room.Publication // came before that
 	left  bool
+	why   room.Reason // of having left without being asked
 }
-
-func (s *seat) key() room.Key { return room.Key{App: s.c.app, Channel: s.channel} }
 
 // A bucket limits how often something may happen: a token bucket in eight
 // bytes.

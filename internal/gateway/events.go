@@ -14,6 +14,9 @@ func renderEvent(m *chat.Message, channel string) *body {
 	e := m.Event
 	b := append(make([]byte, 0, 256+len(e.Content)), `{"data":{"event":"`...)
 	b = append(b, e.Kind.String()...)
+	if e.Room != nil {
+		return &body{event: true, common: -1, text: append(appendRoomNews(append(b, '"'), e), '}')}
+	}
 	if e.Kind == chat.EventChannel {
 		return &body{event: true, common: -1, text: append(appendOwn(append(b, '"'), e), '}')}
 	}

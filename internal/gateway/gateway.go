@@ -57,6 +57,8 @@ type Courier interface {
 	Channels
 	Begin(ctx context.Context, app *chat.App, scope, field, key string, body []byte) (*courier.Claim, error)
 	Send(ctx context.Context, app *chat.App, s *courier.Send) (*courier.Sent, error)
+	Enter(ctx context.Context, app *chat.App, q *courier.EnterRequest) (*courier.Entered, error)
+	Leave(app chat.AppID, channel string, session room.Member, lost bool)
 }
 
 // Options are what a gateway works with.

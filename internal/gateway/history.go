@@ -98,25 +98,32 @@ func (c *conn) messageHistory(ctx context.Context, data []byte) ([]byte, error) 
 	if err != nil {
 		return nil, err
 	}
-	b := append(make([]byte, 0, 256+256*len(page.Messages)), `{"messages":[`...)
-	for i := range page.Messages {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		h := &page.Messages[i]
-		b = render(h.Message, h.UID.Millis(), d.channelID).appendMessage(b, h.UID, h.Out, d.channelID)
-		if h.EditedAt > 0 {
-			b = append(b[:len(b)-1], `,"updatedAt":`...)
-			b = append(strconv.AppendInt(b, h.EditedAt, 10), '}')
-		}
-	}
-	b = append(b, `],"more":`...)
+	b := append(make([]byte, 0, 256+256*len(page.Messages)), `{"messages":`...)
+	b = appendMessages(b, page.Messages, d.channelID)
+	b = append(b, `,"more":`...)
 	if !page.More {
 		return append(b, "false}"...), nil
 	}
 	b = append(b, `true,"next":"`...)
 	b = page.Next.Append(b)
 	return append(b, `"}`...), nil
+}
+
+// appendMessages appends a list of a channel's messages.
+func appendMessages(b []byte, list []courier.HistoryMessage, channel string) []byte {
+	b = append(b, '[')
+	for i := range list {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		h := &list[i]
+		b = render(h.Message, h.UID.Millis(), channel).appendMessage(b, h.UID, h.Out, channel)
+		if h.EditedAt > 0 {
+			b = append(b[:len(b)-1], `,"updatedAt":`...)
+			b = append(strconv.AppendInt(b, h.EditedAt, 10), '}')
+		}
+	}
+	return append(b, ']')
 }
 
 // keptChannel reads the type of a channel that messages are kept in.

@@ -74,7 +74,7 @@ func newHouse(t testing.TB, change ...func(*Options)) *house {
 	}
 	g := New(o)
 	h.Gateway = g
-	c = courier.New(courier.Options{Store: s, Archive: s, Users: h.dir, Rooms: h.rooms, Sessions: g, Now: time.Now, Logger: logger})
+	c = courier.New(courier.Options{Store: s, Archive: s, Users: h.dir, Open: h.dir, Rooms: h.rooms, Sessions: g, Now: time.Now, Logger: logger})
 	h.courier = c
 	g.Attach(c)
 
@@ -224,6 +224,16 @@ func decodeReply(t testing.TB, line string) (r reply) {
 	return r
 }
 
+// said is the next publication that has an offset: not who came and went.
+func (p *peer) said() *push {
+	p.t.Helper()
+	for {
+		if r := p.reply(); r.Push == nil || r.Push.Pub.Offset > 0 {
+			return r.Push
+		}
+	}
+}
+
 // closed waits for the server to close, and gives the code.
 func (p *peer) closed() uint16 {
 	p.t.Helper()
@@ -286,6 +296,11 @@ type rpcResult struct{ Data json.RawMessage }
 type push struct {
 	Channel string
 	Pub     pub
+
+	Unsubscribe *struct {
+		Code   int
+		Reason string
+	}
 }
 
 type pub struct {

@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"context"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -9,6 +11,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/parleychat/parley/internal/chat"
+	"github.com/parleychat/parley/internal/courier"
 	"github.com/parleychat/parley/internal/fields"
 	"github.com/parleychat/parley/internal/room"
 )
@@ -90,9 +93,8 @@ type openData struct {
 }
 
 const (
-	maxRecent = 50
-	maxExtra  = 128 // characters
-	maxTypes  = 100
+	maxExtra = 128 // characters
+	maxTypes = 100
 )
 
 var openFields = fields.NewTable(
@@ -104,24 +106,21 @@ var openFields = fields.NewTable(
 	fields.Text("extra", func(d *openData) *string { return &d.extra }),
 )
 
-// checkOpenData looks at a subscription's data. What it asks for beyond
-// entering comes with a later release; that it is well-formed is made sure of
-// now, so that it means the same then.
-func checkOpenData(raw []byte) error {
+// parseOpenData reads what a client says when it enters.
+func parseOpenData(raw []byte) (d openData, err error) {
 	if raw == nil {
-		return nil
+		return d, nil
 	}
-	var d openData
 	if err := openFields.Decode(raw, &d); err != nil {
-		return fields.Within("data", err)
+		return d, fields.Within("data", err)
 	}
-	if d.recent < 0 || d.recent > maxRecent {
-		return chat.Invalidf("data.recent", "from 0 to %d, got %d", maxRecent, d.recent)
+	if d.recent < 0 || d.recent > courier.MaxRecent {
+		return d, chat.Invalidf("data.recent", "from 0 to %d, got %d", courier.MaxRecent, d.recent)
 	}
 	if n := utf8.RuneCountInString(d.extra); n > maxExtra {
-		return chat.TooLong("data.extra", maxExtra, n, "characters")
+		return d, chat.TooLong("data.extra", maxExtra, n, "characters")
 	}
-	return nil
+	return d, nil
 }
 
 // subscribe enters an open channel.
@@ -142,28 +141,39 @@ func (c *conn) subscribe(cmd command) error {
 	if err != nil {
 		return err
 	}
-	if err := checkOpenData(req.data); err != nil {
+	data, err := parseOpenData(req.data)
+	if err != nil {
 		return err
 	}
+	c.dropSeats()
 	if c.seatOf(id) >= 0 {
 		return refuse(codeAlreadySubscribed, "")
 	}
 	if len(c.seats) >= maxSeats {
 		return refuse(codeLimit, "at most 128 open channels on one connection")
 	}
-
-	var from *room.Position
-	if req.recover {
-		from = &room.Position{Epoch: req.position.epoch, Offset: req.position.offset}
+	app := c.g.opts.Directory.AppByID(c.app)
+	if app == nil {
+		return chat.Fail(chat.KindInternal, "app is gone")
 	}
+
 	s := &seat{c: c, channel: id}
-	entered := c.g.opts.Rooms.Enter(s.key(), s, from)
+	q := courier.EnterRequest{Channel: id, User: c.user, Session: s, Extra: data.extra, Recent: int(data.recent), Types: data.types}
+	if req.recover {
+		q.From = &room.Position{Epoch: req.position.epoch, Offset: req.position.offset}
+	}
+	ctx, cancel := context.WithTimeout(c.g.life, callTimeout)
+	defer cancel()
+	entered, err := c.g.courier.Enter(ctx, app, &q)
+	if err != nil {
+		return err
+	}
 	if req.recover && !entered.Recovered && req.flag&flagUnrecoverable != 0 {
 		s.leave()
 		return refuse(codeUnrecoverable, "")
 	}
 	c.seats = append(c.seats, s)
-	answer := c.entered(cmd.id, &req, &entered)
+	answer := c.entered(cmd.id, &req, entered)
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -174,13 +184,16 @@ func (c *conn) subscribe(cmd command) error {
 		c.pushDroppableLocked(frame{openForm(p, c.user), frameOpen})
 	}
 	s.early = nil
+	if s.left {
+		s.tellEvictedLocked()
+	}
 	return nil
 }
 
 // entered makes the answer to a subscribe command. The subscription is
 // recoverable but not positioned: holes are normal, since a sender's own
 // messages are left out, and since a channel that is too busy sheds.
-func (c *conn) entered(id uint32, req *subscribeRequest, e *room.Entered) []byte {
+func (c *conn) entered(id uint32, req *subscribeRequest, e *courier.Entered) []byte {
 	offset := e.Offset
 	if e.Recovered {
 		offset = req.position.offset // the client moves on by the publications
@@ -207,10 +220,31 @@ func (c *conn) entered(id uint32, req *subscribeRequest, e *room.Entered) []byte
 	if sep == "," {
 		b = append(b, ']')
 	}
-	b = append(b, `,"data":{"enteredAt":`...)
-	b = strconv.AppendInt(b, c.g.opts.Now().UnixMilli(), 10)
+	b = append(b, `,"data":{"createdAt":`...)
+	b = strconv.AppendInt(b, e.Channel.CreatedAt, 10)
+	b = append(b, `,"enteredAt":`...)
+	b = strconv.AppendInt(b, e.At, 10)
 	b = append(b, `,"participantCount":`...)
 	b = strconv.AppendInt(b, int64(e.Participants), 10)
+	b = appendTrue(b, `,"muted":`, e.Muted)
+	b = appendTrue(b, `,"allMuted":`, e.MutedInAll)
+	b = appendTrue(b, `,"allowedSender":`, e.Allowed)
+	b = appendTrue(b, `,"frozen":`, e.Channel.Frozen)
+	sep = `,"metadata":{`
+	for _, k := range slices.Sorted(maps.Keys(e.Channel.Pairs)) {
+		b = append(b, sep...)
+		b = appendString(b, k)
+		b = append(b, ':')
+		b = appendString(b, e.Channel.Pairs[k].Value)
+		sep = ","
+	}
+	if sep == "," {
+		b = append(b, '}')
+	}
+	if len(e.Recent) > 0 {
+		b = append(b, `,"recent":`...)
+		b = appendMessages(b, e.Recent, req.channel[len(openPrefix):])
+	}
 	return append(b, "}}}"...)
 }
 
@@ -230,6 +264,7 @@ func (c *conn) unsubscribe(cmd command) error {
 	if err := s.done(); err != nil || channel == "" {
 		return closeBadRequest
 	}
+	c.dropSeats()
 	if id, err := parseOpenChannel(channel); err == nil {
 		if i := c.seatOf(id); i >= 0 {
 			c.seats[i].leave()
@@ -245,12 +280,57 @@ func (c *conn) seatOf(id string) int {
 	return slices.IndexFunc(c.seats, func(s *seat) bool { return s.channel == id })
 }
 
+// dropSeats forgets the seats that were taken away.
+func (c *conn) dropSeats() {
+	if len(c.seats) == 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.seats = slices.DeleteFunc(c.seats, func(s *seat) bool { return s.left })
+}
+
 // leave gives the seat up.
 func (s *seat) leave() {
 	s.c.mu.Lock()
 	s.left, s.early = true, nil
 	s.c.mu.Unlock()
-	s.c.g.opts.Rooms.Leave(s.key(), s)
+	s.c.g.courier.Leave(s.c.app, s.channel, s, false)
+}
+
+// The reasons for which a client is told that it is in an open channel no more.
+// These codes are not for coming back by itself (below 2500).
+var evictions = [...]struct {
+	code   int64
+	reason string
+}{
+	room.Elsewhere: {2100, "entered another open channel"},
+	room.Barred:    {2101, "banned"},
+	room.Ended:     {2102, "destroyed"},
+}
+
+// Evict is part of room.Member.
+func (s *seat) Evict(why room.Reason) {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	if s.left {
+		return
+	}
+	s.left, s.why = true, why
+	if s.live { // otherwise the answer that it is there comes first
+		s.tellEvictedLocked()
+	}
+}
+
+func (s *seat) tellEvictedLocked() {
+	e := evictions[s.why]
+	b := append(make([]byte, 0, 128), `{"push":{"channel":`...)
+	b = appendString(b, openPrefix+s.channel)
+	b = append(b, `,"unsubscribe":{"code":`...)
+	b = strconv.AppendInt(b, e.code, 10)
+	b = append(b, `,"reason":`...)
+	b = appendString(b, e.reason)
+	s.c.pushLocked(frame{append(b, "}}}"...), frameReply})
 }
 
 // User is part of room.Member.

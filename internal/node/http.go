@@ -64,7 +64,7 @@ func (n *Node) openDoors(background context.Context, d *directory.Directory) err
 		reach = n.tracer
 	}
 	n.courier = courier.New(courier.Options{
-		Store: n.store, Archive: n.store, Users: d, Rooms: n.rooms, Sessions: n.gateway, Reach: reach,
+		Store: n.store, Archive: n.store, Users: d, Open: d, Rooms: n.rooms, Sessions: n.gateway, Reach: reach,
 		Now: time.Now, Logger: n.logger, Metrics: n.registry,
 	})
 	n.gateway.Attach(n.courier)

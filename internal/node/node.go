@@ -160,6 +160,7 @@ func (n *Node) run(background context.Context) {
 		n.rooms.Run,
 		n.courier.Run,
 		n.courier.RunDue,
+		n.courier.RunOpen,
 		n.gateway.Run,
 		n.tracer.Run,
 		courier.NewIndexer(n.store, n.logger).Run,

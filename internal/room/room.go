@@ -30,7 +30,20 @@ type Member interface {
 	// their offsets, none twice. It must not block, and must not call back into
 	// the room.
 	Deliver(*Publication)
+	// Evict tells the member that it is in the room no more, and why. The same
+	// holds for it.
+	Evict(Reason)
 }
+
+// A Reason is why somebody who did not leave is in a room no more.
+type Reason uint8
+
+// The reasons.
+const (
+	Elsewhere Reason = iota // they entered another room, and may be in one
+	Barred                  // they are kept out of this one
+	Ended                   // the room's channel is no more
+)
 
 // A Publication is one message in a room. It is shared by all members.
 type Publication struct {
@@ -75,7 +88,9 @@ const (
 // Rooms are all rooms of a node.
 type Rooms struct {
 	now    func() time.Time
+	watch  Watcher
 	shards [shards]shard
+	crowds [shards]crowd
 }
 
 type shard struct {
@@ -86,9 +101,12 @@ type shard struct {
 type room struct {
 	mu      sync.Mutex // tier 2: members' own locks may be taken inside
 	epoch   string
+	key     Key
 	members map[Member]int
 	list    []Member       // the same, to walk over
-	users   map[string]int // sessions per user
+	present []*participant // in no order; each knows its place
+	away    int            // how many of them have no session now
+	news    news
 	offset  uint64
 	ring    []*Publication // the newest, oldest first, at most ringSize
 	emptyAt time.Time
@@ -97,9 +115,10 @@ type room struct {
 
 // New makes an empty set of rooms.
 func New(now func() time.Time) *Rooms {
-	r := &Rooms{now: now}
+	r := &Rooms{now: now, watch: nobody{}}
 	for i := range r.shards {
 		r.shards[i].rooms = map[Key]*room{}
+		r.crowds[i].users = map[userKey]*participant{}
 	}
 	return r
 }
@@ -116,20 +135,25 @@ type Entered struct {
 	Missed       []*Publication // what it missed since the position it asked to recover from
 	Recovered    bool           // whether Missed is all it missed
 	Participants int            // users in the room, this one among them
+	At           int64          // Unix ms: since when the user is here
 }
 
 // Enter puts m into the room. With a position to recover from it also gives
 // what was published since, if the room still has all of it. Every publication
-// after Entered.Offset is delivered to m, also before Enter has returned.
-func (r *Rooms) Enter(key Key, m Member, from *Position) Entered {
+// after Entered.Offset is delivered to m, also before Enter has returned. extra
+// goes with the news that the user came.
+func (r *Rooms) Enter(key Key, m Member, from *Position, extra string) Entered {
 	rm := r.lock(key, true)
 	defer rm.mu.Unlock()
+	var p *participant
 	if _, in := rm.members[m]; !in {
 		rm.members[m] = len(rm.list)
 		rm.list = append(rm.list, m)
-		rm.users[m.User()]++
+		p = r.arrive(rm, m.User(), extra)
+	} else {
+		p = r.find(rm, m.User())
 	}
-	e := Entered{Position: Position{rm.epoch, rm.offset}, Participants: len(rm.users)}
+	e := Entered{Position: Position{rm.epoch, rm.offset}, Participants: len(rm.present), At: p.at}
 	if from != nil && from.Epoch == rm.epoch && from.Offset <= rm.offset {
 		missed := rm.offset - from.Offset
 		if e.Recovered = missed <= uint64(len(rm.ring)); e.Recovered {
@@ -140,16 +164,35 @@ func (r *Rooms) Enter(key Key, m Member, from *Position) Entered {
 }
 
 // Leave takes m out of the room. It may still be given a publication that was
-// on its way.
-func (r *Rooms) Leave(key Key, m Member) {
+// on its way. With lost, the connection is gone and not by the user's will: who
+// comes back in time has never left.
+func (r *Rooms) Leave(key Key, m Member, lost bool) {
 	rm := r.lock(key, false)
 	if rm == nil {
 		return
 	}
-	defer rm.mu.Unlock()
+	left := rm.remove(m)
+	var gone []string
+	if left {
+		if p := r.find(rm, m.User()); p.sessions > 1 {
+			p.sessions--
+		} else if lost {
+			p.sessions, p.lostAt, p.missed = 0, r.now().UnixMilli(), 0
+			rm.away++
+		} else {
+			gone = append(gone, p.user)
+			r.depart(rm, p)
+		}
+	}
+	rm.mu.Unlock()
+	r.tellGone(key, gone)
+}
+
+// remove takes a session out, and reports whether it was in.
+func (rm *room) remove(m Member) bool {
 	i, in := rm.members[m]
 	if !in {
-		return
+		return false
 	}
 	delete(rm.members, m)
 	last := len(rm.list) - 1
@@ -159,14 +202,7 @@ func (r *Rooms) Leave(key Key, m Member) {
 	}
 	rm.list[last] = nil
 	rm.list = rm.list[:last]
-	if u := m.User(); rm.users[u] == 1 {
-		delete(rm.users, u)
-	} else {
-		rm.users[u]--
-	}
-	if len(rm.list) == 0 {
-		rm.emptyAt = r.now()
-	}
+	return true
 }
 
 // Publish gives a message to everybody in the room. Calls for one room must be
@@ -177,7 +213,12 @@ func (r *Rooms) Publish(key Key, uid chat.UID, m *chat.Message) (members int) {
 	if rm == nil {
 		return 0
 	}
+	var gone []string
+	defer func() { r.tellGone(key, gone) }()
 	defer rm.mu.Unlock()
+	if m.Event == nil {
+		gone = r.countMissed(rm)
+	}
 	rm.offset++
 	p := &Publication{Offset: rm.offset, UID: uid, Message: m, Channel: key.Channel}
 	if len(rm.ring) == ringSize {
@@ -195,16 +236,6 @@ func (r *Rooms) Publish(key Key, uid chat.UID, m *chat.Message) (members int) {
 	return len(rm.list)
 }
 
-// Participants is how many users are in the room.
-func (r *Rooms) Participants(key Key) int {
-	rm := r.lock(key, false)
-	if rm == nil {
-		return 0
-	}
-	defer rm.mu.Unlock()
-	return len(rm.users)
-}
-
 // lock finds the room, made when missing if create, and locks it. The shard is
 // let go first: a room that is busy publishing holds up nobody else's.
 func (r *Rooms) lock(key Key, create bool) *room {
@@ -215,7 +246,7 @@ func (r *Rooms) lock(key Key, create bool) *room {
 		if rm == nil && create {
 			// The epoch is new with every room: offsets outlive neither the
 			// process nor a room that was dropped.
-			rm = &room{epoch: rand.Text()[:8], members: map[Member]int{}, users: map[string]int{}, emptyAt: r.now()}
+			rm = &room{key: key, epoch: rand.Text()[:8], members: map[Member]int{}, emptyAt: r.now()}
 			s.rooms[key] = rm
 		}
 		s.mu.Unlock()
@@ -232,22 +263,28 @@ func (r *Rooms) lock(key Key, create bool) *room {
 
 var seed = maphash.MakeSeed()
 
-// Run drops rooms that have been empty for a while, until ctx ends.
+// Run drops rooms that have been empty for a while, and tells the others who
+// came and went, until ctx ends.
 func (r *Rooms) Run(ctx context.Context) {
-	t := time.NewTicker(linger / 2)
+	t := time.NewTicker(newsEvery)
 	defer t.Stop()
+	swept := r.now()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
+		}
+		r.tellNews()
+		if now := r.now(); now.Sub(swept) >= linger/2 {
+			swept = now
 			r.sweep()
 		}
 	}
 }
 
 func (r *Rooms) sweep() {
-	before := r.now().Add(-linger)
+	now := r.now()
 	for i := range r.shards {
 		s := &r.shards[i]
 		s.mu.Lock()
@@ -255,7 +292,7 @@ func (r *Rooms) sweep() {
 			if !rm.mu.TryLock() {
 				continue // in use, so not one to drop
 			}
-			if len(rm.list) == 0 && rm.emptyAt.Before(before) {
+			if len(rm.present) == 0 && rm.emptyAt.Before(now.Add(-linger)) {
 				rm.dropped = true
 				delete(s.rooms, key)
 			}

@@ -15,13 +15,26 @@ type listener struct {
 	user string
 	mu   sync.Mutex
 	got  []uint64
+	news []*chat.RoomNews
+
+	evicted []Reason
 }
 
 func (l *listener) User() string { return l.user }
 func (l *listener) Deliver(p *Publication) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if e := p.Message.Event; e != nil && e.Room != nil {
+		l.news = append(l.news, e.Room)
+		return
+	}
 	l.got = append(l.got, p.Offset)
+}
+
+func (l *listener) Evict(why Reason) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.evicted = append(l.evicted, why)
 }
 
 func (l *listener) offsets() []uint64 {
@@ -41,10 +54,10 @@ func publish(r *Rooms, n int) {
 func TestEnterSeesExactlyWhatFollows(t *testing.T) {
 	t.Parallel()
 	r := New(time.Now)
-	r.Enter(lobby, &listener{user: "first"}, nil)
+	r.Enter(lobby, &listener{user: "first"}, nil, "")
 	publish(r, 3)
 	l := &listener{user: "bob"}
-	e := r.Enter(lobby, l, nil)
+	e := r.Enter(lobby, l, nil, "")
 	if e.Offset != 3 || e.Participants != 2 || e.Missed != nil {
 		t.Fatalf("entered at %d with %d participants and %d missed; want 3, 2 and none", e.Offset, e.Participants, len(e.Missed))
 	}
@@ -58,10 +71,10 @@ func TestRecoverFromTheRing(t *testing.T) {
 	t.Parallel()
 	r := New(time.Now)
 	stay, l := &listener{user: "stay"}, &listener{user: "bob"}
-	r.Enter(lobby, stay, nil)
-	epoch := r.Enter(lobby, l, nil).Epoch
+	r.Enter(lobby, stay, nil, "")
+	epoch := r.Enter(lobby, l, nil, "").Epoch
 	publish(r, 2)
-	r.Leave(lobby, l)
+	r.Leave(lobby, l, false)
 	publish(r, 5)
 
 	tests := []struct {
@@ -76,7 +89,7 @@ func TestRecoverFromTheRing(t *testing.T) {
 		{"another epoch", Position{"other", 2}, false, 0},
 	}
 	for _, tt := range tests {
-		e := r.Enter(lobby, l, &tt.from)
+		e := r.Enter(lobby, l, &tt.from, "")
 		if e.Recovered != tt.recovered || len(e.Missed) != tt.missed {
 			t.Errorf("%s: recovered %v with %d, want %v with %d", tt.name, e.Recovered, len(e.Missed), tt.recovered, tt.missed)
 		}
@@ -87,10 +100,10 @@ func TestRecoverFromTheRing(t *testing.T) {
 		}
 	}
 	publish(r, ringSize)
-	if e := r.Enter(lobby, l, &Position{epoch, 6}); e.Recovered {
+	if e := r.Enter(lobby, l, &Position{epoch, 6}, ""); e.Recovered {
 		t.Error("recovered from before the ring")
 	}
-	if e := r.Enter(lobby, l, &Position{epoch, 7}); !e.Recovered || len(e.Missed) != ringSize {
+	if e := r.Enter(lobby, l, &Position{epoch, 7}, ""); !e.Recovered || len(e.Missed) != ringSize {
 		t.Errorf("recovered %v with %d from the ring's edge, want all %d", e.Recovered, len(e.Missed), ringSize)
 	}
 }
@@ -99,23 +112,23 @@ func TestCountsAreOfUsers(t *testing.T) {
 	t.Parallel()
 	r := New(time.Now)
 	phone, tab := &listener{user: "bob"}, &listener{user: "bob"}
-	r.Enter(lobby, phone, nil)
-	r.Enter(lobby, tab, nil)
-	r.Enter(lobby, tab, nil) // again: no second membership
-	if n := r.Participants(lobby); n != 1 {
+	r.Enter(lobby, phone, nil, "")
+	r.Enter(lobby, tab, nil, "")
+	r.Enter(lobby, tab, nil, "") // again: no second membership
+	if n := r.Count(lobby); n != 1 {
 		t.Fatalf("%d participants, want 1", n)
 	}
 	publish(r, 1)
 	if len(tab.offsets()) != 1 {
 		t.Fatal("a session that entered twice was given a publication twice")
 	}
-	r.Leave(lobby, tab)
-	if n := r.Participants(lobby); n != 1 {
+	r.Leave(lobby, tab, false)
+	if n := r.Count(lobby); n != 1 {
 		t.Fatalf("%d participants after one of two sessions left, want 1", n)
 	}
-	r.Leave(lobby, phone)
-	r.Leave(lobby, phone)
-	if n := r.Participants(lobby); n != 0 {
+	r.Leave(lobby, phone, false)
+	r.Leave(lobby, phone, false)
+	if n := r.Count(lobby); n != 0 {
 		t.Fatalf("%d participants in an empty room", n)
 	}
 }
@@ -125,18 +138,18 @@ func TestEmptyRoomLingersThenGoesWithItsEpoch(t *testing.T) {
 	now := time.Now()
 	r := New(func() time.Time { return now })
 	l := &listener{user: "bob"}
-	epoch := r.Enter(lobby, l, nil).Epoch
-	r.Leave(lobby, l)
+	epoch := r.Enter(lobby, l, nil, "").Epoch
+	r.Leave(lobby, l, false)
 	publish(r, 1)
 	now = now.Add(linger - time.Second)
 	r.sweep()
-	if e := r.Enter(lobby, l, &Position{epoch, 0}); !e.Recovered || len(e.Missed) != 1 {
+	if e := r.Enter(lobby, l, &Position{epoch, 0}, ""); !e.Recovered || len(e.Missed) != 1 {
 		t.Fatal("a session that came back in time did not recover")
 	}
-	r.Leave(lobby, l)
+	r.Leave(lobby, l, false)
 	now = now.Add(linger + time.Second)
 	r.sweep()
-	if e := r.Enter(lobby, l, &Position{epoch, 0}); e.Recovered || e.Epoch == epoch {
+	if e := r.Enter(lobby, l, &Position{epoch, 0}, ""); e.Recovered || e.Epoch == epoch {
 		t.Fatal("a dropped room came back under its old epoch")
 	}
 }
@@ -145,7 +158,7 @@ func TestRoomsOfAppsAreApart(t *testing.T) {
 	t.Parallel()
 	r := New(time.Now)
 	other := &listener{user: "bob"}
-	r.Enter(Key{App: 2, Channel: "lobby"}, other, nil)
+	r.Enter(Key{App: 2, Channel: "lobby"}, other, nil, "")
 	publish(r, 1)
 	if len(other.offsets()) != 0 {
 		t.Fatal("a message crossed between apps")
@@ -168,9 +181,9 @@ func TestChurnLeavesNoHoles(t *testing.T) {
 				default:
 				}
 				l := &listener{user: fmt.Sprint(i)}
-				e := r.Enter(lobby, l, nil)
+				e := r.Enter(lobby, l, nil, "")
 				time.Sleep(time.Duration(rand.IntN(200)) * time.Microsecond)
-				r.Leave(lobby, l)
+				r.Leave(lobby, l, false)
 				for j, o := range l.offsets() {
 					if want := e.Offset + 1 + uint64(j); o != want {
 						t.Errorf("delivery %d has offset %d, want %d", j, o, want)
@@ -183,7 +196,7 @@ func TestChurnLeavesNoHoles(t *testing.T) {
 	publish(r, 20000)
 	close(stop)
 	wg.Wait()
-	if n := r.Participants(lobby); n != 0 {
+	if n := r.Count(lobby); n != 0 {
 		t.Fatalf("%d participants left", n)
 	}
 }
@@ -193,7 +206,7 @@ func TestChurnLeavesNoHoles(t *testing.T) {
 func BenchmarkPublish10000(b *testing.B) {
 	r := New(time.Now)
 	for i := range 10000 {
-		r.Enter(lobby, &sink{user: fmt.Sprint(i)}, nil)
+		r.Enter(lobby, &sink{user: fmt.Sprint(i)}, nil, "")
 	}
 	m := &chat.Message{From: "alice"}
 	b.ReportAllocs()
@@ -207,3 +220,5 @@ type sink struct{ user string }
 
 func (s *sink) User() string         { return s.user }
 func (s *sink) Deliver(*Publication) {}
+
+func (*sink) Evict(Reason) {}

@@ -25,9 +25,8 @@ import (
 // memory is as much of a store as a send needs. It keeps nothing, so that what
 // is measured is the door and the courier.
 type memory struct {
-	store.OpenChannels // not asked for
-	mu                 sync.Mutex
-	uids               *chat.UIDSource
+	mu   sync.Mutex
+	uids *chat.UIDSource
 }
 
 func (m *memory) Append(_ context.Context, a *store.Append) error {
@@ -50,8 +49,18 @@ func (m *memory) UpdateUsers(context.Context, chat.AppID, []string, func(*chat.U
 func (m *memory) ListUsers(context.Context, chat.AppID, store.UserState, int, int) ([]store.Listed, int, error) {
 	return nil, 0, nil
 }
-func (m *memory) Block(context.Context, chat.AppID, string, []string) error   { return nil }
-func (m *memory) Unblock(context.Context, chat.AppID, string, []string) error { return nil }
+func (m *memory) OpenFacts(context.Context, chat.AppID, string) ([]store.OpenFact, error) {
+	return nil, nil
+}
+func (m *memory) PutOpenFacts(context.Context, chat.AppID, string, store.OpenChange) error {
+	return nil
+}
+func (m *memory) ListOpen(context.Context, chat.AppID, store.OpenKind, string, int) ([]string, error) {
+	return nil, nil
+}
+func (m *memory) OpenDue(context.Context, int64, int) ([]store.DueChannel, error) { return nil, nil }
+func (m *memory) Block(context.Context, chat.AppID, string, []string) error       { return nil }
+func (m *memory) Unblock(context.Context, chat.AppID, string, []string) error     { return nil }
 func (m *memory) Blocklist(context.Context, chat.AppID, string, store.BlockRange) ([]store.Block, error) {
 	return nil, nil
 }
@@ -93,7 +102,7 @@ func newDoor(tb testing.TB) (http.Handler, *chat.App) {
 		}
 	}
 	logger := slog.New(slog.DiscardHandler)
-	c := courier.New(courier.Options{Store: m, Users: d, Rooms: room.New(time.Now), Now: time.Now, Logger: logger})
+	c := courier.New(courier.Options{Store: m, Users: d, Open: d, Rooms: room.New(time.Now), Now: time.Now, Logger: logger})
 	return New(Options{Directory: d, Courier: c, Presence: &presence{}, Logger: logger}), app
 }
 

@@ -82,13 +82,13 @@ func TestPin(t *testing.T) {
 	w.wantOwn("u2", 0, "")
 
 	for body, message := range map[string]string{
-		`{"channelType":1,"channelId":"u2","isPin":true}`:                               "userId: is required",
-		`{"userId":"u 1","channelType":1,"channelId":"u2","isPin":true}`:                "userId: must not contain spaces or control characters",
-		`{"userId":"u1","channelId":"u2","isPin":true}`:                                 "channelType: is required",
-		`{"userId":"u1","channelType":4,"channelId":"u2","isPin":true}`:                 "channelType: one of 1, 3, 6, got 4",
-		`{"userId":"u1","channelType":1,"isPin":true}`:                                  "channelId: is required",
-		`{"userId":"u1","channelType":1,"channelId":"u2"}`:                              "isPin: is required",
-		`{"userId":"u1","channelType":1,"channelId":"u2","isPin":2}`:                    "isPin: 0 or 1, got 2",
+		`{"channelType":1,"channelId":"u2","isPin":true}`:                                         "userId: is required",
+		`{"userId":"u 1","channelType":1,"channelId":"u2","isPin":true}`:                          "userId: must not contain spaces or control characters",
+		`{"userId":"u1","channelId":"u2","isPin":true}`:                                           "channelType: is required",
+		`{"userId":"u1","channelType":4,"channelId":"u2","isPin":true}`:                           "channelType: one of 1, 3, 6, got 4",
+		`{"userId":"u1","channelType":1,"isPin":true}`:                                            "channelId: is required",
+		`{"userId":"u1","channelType":1,"channelId":"u2"}`:                                        "isPin: is required",
+		`{"userId":"u1","channelType":1,"channelId":"u2","isPin":2}`:                              "isPin: 0 or 1, got 2",
 		`{"userId":"u1","channelType":1,"isPin":1,"channelId":"` + strings.Repeat("x", 65) + `"}`: "channelId: at most 64 bytes, got 65",
 	} {
 		w.call(pin, body).want(t, 400, 1002, message)

@@ -203,7 +203,7 @@ func TestTraceOpen(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	for range 3 {
-		w.rooms.Enter(room.Key{App: w.app.ID, Channel: "lobby"}, &member{"m"}, nil)
+		w.rooms.Enter(room.Key{App: w.app.ID, Channel: "lobby"}, &member{"m"}, nil, "")
 	}
 	uids := w.sentUIDs(open, `{"fromUserId":"ann","toChannelIds":["lobby","den"],"messageType":"app:text","content":"x"}`)
 	end := time.Now().Add(10 * time.Second)
@@ -258,3 +258,5 @@ func TestTraceRefused(t *testing.T) {
 	ok[nothing](t, w.call(tracePath, traceBody(uid, "")))
 	w.call(tracePath, traceBody(uid, "")).want(t, 429, 1008, "")
 }
+
+func (*member) Evict(room.Reason) {}

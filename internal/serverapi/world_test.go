@@ -231,7 +231,7 @@ func (w *world) open() {
 	tr := trace.New(s, w.said, w.clock.now)
 	w.rooms = room.New(w.clock.now)
 	c = courier.New(courier.Options{
-		Store: s, Archive: s, Users: w.dir, Rooms: w.rooms, Sessions: w.said, Reach: tr, Now: w.clock.now, Logger: logger,
+		Store: s, Archive: s, Users: w.dir, Open: w.dir, Rooms: w.rooms, Sessions: w.said, Reach: tr, Now: w.clock.now, Logger: logger,
 	})
 	w.courier = &gate{Courier: c}
 	w.handler = New(Options{

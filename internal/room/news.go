@@ -1,0 +1,79 @@
+package room
+
+import (
+	"time"
+
+	"github.com/parleychat/parley/internal/chat"
+)
+
+const (
+	// newsEvery is how often a room is told who came and went, at most. Large
+	// rooms are told less often, by one such time for each newsCrowd users.
+	newsEvery = time.Second
+	newsCrowd = 2000
+	newsSlow  = 10 // and no more of them than this
+	// newsNames is how many of those who came, and of those who went, are named.
+	newsNames = 10
+)
+
+// news is what has happened among the participants and is not told yet.
+type news struct {
+	entered, left int
+	names         *newsNamed // nil while there is nothing to tell
+	waited        int        // rounds since there is something
+}
+
+type newsNamed struct {
+	entered []chat.Comer
+	left    []string
+}
+
+func (n *news) named() *newsNamed {
+	if n.names == nil {
+		n.names = &newsNamed{}
+	}
+	return n.names
+}
+
+func (n *news) came(user, extra string) {
+	n.entered++
+	if list := &n.named().entered; len(*list) < newsNames {
+		*list = append(*list, chat.Comer{User: user, Extra: extra})
+	}
+}
+
+func (n *news) went(user string) {
+	n.left++
+	if list := &n.named().left; len(*list) < newsNames {
+		*list = append(*list, user)
+	}
+}
+
+// tellNews tells every room who came and went since it was told last.
+func (r *Rooms) tellNews() {
+	r.eachRoom(func(rm *room) []string {
+		n := &rm.news
+		if n.names == nil {
+			return nil
+		}
+		if len(rm.present) == 1 && n.left == 0 && n.entered == 1 {
+			rm.news = news{} // nobody but who came
+			return nil
+		}
+		if n.waited++; n.waited < min(1+len(rm.present)/newsCrowd, newsSlow) {
+			return nil
+		}
+		p := &Publication{
+			Channel: rm.key.Channel,
+			Message: &chat.Message{App: rm.key.App, ChannelType: chat.Open, Echo: true, Priority: chat.PriorityLow, Event: &chat.Event{
+				Kind: chat.EventParticipants, At: r.now().UnixMilli(),
+				Room: &chat.RoomNews{Count: len(rm.present), Entered: n.names.entered, EnteredCount: n.entered, Left: n.names.left, LeftCount: n.left},
+			}},
+		}
+		rm.news = news{}
+		for _, m := range rm.list {
+			m.Deliver(p)
+		}
+		return nil
+	})
+}
