@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -32,8 +33,9 @@ type traced struct {
 	DeliveriesKept bool
 	Recipients     []tracedRecipient
 	LeftOut        []struct {
-		UserID string `json:"userId"`
-		Reason string
+		UserID    string `json:"userId"`
+		ChannelID string `json:"channelId"`
+		Reason    string
 	}
 	PageToken string
 }
@@ -128,7 +130,7 @@ func (t *traced) print(to io.Writer, first bool) error {
 			fmt.Fprintf(w, "\tolder than missed messages are kept: deliveries are not known any more\n")
 		}
 		for _, l := range t.LeftOut {
-			fmt.Fprintf(w, "left out\t%s (%s)\n", l.UserID, l.Reason)
+			fmt.Fprintf(w, "left out\t%s (%s)\n", cmp.Or(l.UserID, l.ChannelID), l.Reason)
 		}
 	}
 	for i := range t.Recipients {

@@ -85,6 +85,12 @@ type Settings struct {
 	OpenSingle bool
 	OpenAway   time.Duration
 
+	Intake            bool
+	IntakeWindow      time.Duration
+	IntakeShared      int
+	IntakeHigh        int
+	IntakeAllowlisted int
+
 	RegisteredUsersOnly bool
 	UnknownBuiltins     bool
 	CustomTypes         map[string]TypeFlags
@@ -120,6 +126,11 @@ var AppSettings = []Setting{
 	boolSetting("open.strict", "false", "Open channels exist only once they are created: entering or writing makes none.", func(s *Settings) *bool { return &s.OpenStrict }),
 	boolSetting("open.single", "true", "A user is in one open channel at a time: entering one leaves the other.", func(s *Settings) *bool { return &s.OpenSingle }),
 	durationSetting("open.away", "0", 0, time.Hour, "How long a user who lost their connection is counted as a participant at most, such as 5m. They are left out sooner by the 31st message they miss, or the first one after 30 seconds. 0 is for ever.", func(s *Settings) *time.Duration { return &s.OpenAway }),
+	boolSetting("open.intake", "true", "Shed what an open channel is sent beyond its budgets. What is shed is neither kept nor delivered, and the answer says so.", func(s *Settings) *bool { return &s.Intake }),
+	durationSetting("open.intake.window", "200ms", 10*time.Millisecond, 10*time.Second, "The time in which an open channel takes as many messages as its budgets say.", func(s *Settings) *time.Duration { return &s.IntakeWindow }),
+	intSetting("open.intake.shared", "20", 0, 1_000_000, "Messages of any priority that an open channel takes in a window.", func(s *Settings) *int { return &s.IntakeShared }),
+	intSetting("open.intake.high", "20", 0, 1_000_000, "Messages more that it takes when they are not of low priority.", func(s *Settings) *int { return &s.IntakeHigh }),
+	intSetting("open.intake.allowlisted", "20", 0, 1_000_000, "Messages more that it takes when they are allowlisted: by their priority, their sender or their type.", func(s *Settings) *int { return &s.IntakeAllowlisted }),
 	boolSetting("users.registered-only", "false", "Refuse sends from or to users who were never issued a token.", func(s *Settings) *bool { return &s.RegisteredUsersOnly }),
 	intSetting("users.sessions", "32", 1, 1000, "Connections one user may have at once.", func(s *Settings) *int { return &s.Sessions }),
 	boolSetting("types.unknown-builtins", "false", "Accept RC: types this server does not know, as custom types.", func(s *Settings) *bool { return &s.UnknownBuiltins }),

@@ -96,6 +96,21 @@ const (
 	PriorityLow
 )
 
+// String is the priority's name in metrics and on the client protocol.
+func (p Priority) String() string {
+	switch p {
+	case PriorityStandard:
+		return "standard"
+	case PriorityAllowlisted:
+		return "allowlisted"
+	case PriorityHigh:
+		return "high"
+	case PriorityLow:
+		return "low"
+	}
+	return "unknown"
+}
+
 // Ephemeral reports whether nothing of the message is to be kept: it reaches
 // online devices only.
 func (m *Message) Ephemeral() bool {

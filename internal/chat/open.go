@@ -120,6 +120,8 @@ type RoomNews struct {
 	Until int64
 	All   bool
 	Extra string
+
+	Shed [PriorityLow + 1]int // messages that the channel did not take, by class
 }
 
 // A Comer is somebody who entered, and what they had to say with it.

@@ -71,6 +71,7 @@ type Courier struct {
 	users   Users
 	open    OpenChannels
 	rooms   *room.Rooms
+	intake  *room.Intake
 	gone    gone
 	now     func() time.Time
 	budgets *budget.Book[budgetKey]
@@ -96,6 +97,7 @@ func New(o Options) *Courier {
 		users:   o.Users,
 		open:    o.Open,
 		rooms:   o.Rooms,
+		intake:  room.NewIntake(o.Now),
 		now:     o.Now,
 		budgets: budget.NewBook[budgetKey](o.Now),
 		metrics: newMetrics(o.Metrics),
@@ -131,6 +133,9 @@ type Placement struct {
 	Target string
 	UID    chat.UID
 }
+
+// ShedIntake is the reason of a channel that was sent more than its budgets take.
+const ShedIntake = "intake"
 
 // A Shed is a channel that did not take a message, and why.
 type Shed struct {
@@ -172,7 +177,7 @@ func (c *Courier) send(ctx context.Context, app *chat.App, s *Send) (*Sent, erro
 		return nil, err
 	}
 	if s.Claim != nil && s.Claim.prior != nil {
-		return repeat(s.Claim.prior, targets), nil
+		return repeat(m, s.Claim.prior, targets), nil
 	}
 	if err := check(m, &app.Settings); err != nil {
 		return nil, err
@@ -206,8 +211,13 @@ func (c *Courier) send(ctx context.Context, app *chat.App, s *Send) (*Sent, erro
 		return nil, err
 	}
 
+	if m.ChannelType == chat.Open {
+		if to, left, err = c.admit(ctx, app, m, targets); err != nil {
+			return nil, err
+		}
+	}
 	if len(to) == 0 && s.Claim == nil {
-		return &Sent{SentAt: c.now().UnixMilli(), Left: len(left)}, nil
+		return outcome(m, c.now().UnixMilli(), nil, left), nil
 	}
 	a := &store.Append{
 		Message: m,
@@ -234,7 +244,7 @@ func (c *Courier) send(ctx context.Context, app *chat.App, s *Send) (*Sent, erro
 			c.open.TouchOpenChannel(app.ID, t)
 		}
 	}
-	return placed(a.Placed.First, targets, left), nil
+	return placed(m, a.Placed.First, targets, left), nil
 }
 
 // checkClient says whether the sender's own clients may send this. The app's
@@ -358,20 +368,35 @@ func (c *Courier) checkRegistered(ctx context.Context, app *chat.App, m *chat.Me
 
 // placed makes the outcome from the first UID, giving the next to each target
 // that was not left out.
-func placed(first chat.UID, targets, left []string) *Sent {
-	sent := &Sent{SentAt: first.Millis(), Left: len(left), Placed: make([]Placement, 0, len(targets)-len(left))}
+func placed(m *chat.Message, first chat.UID, targets, left []string) *Sent {
+	list := make([]Placement, 0, len(targets)-len(left))
+	skip := left
 	for _, t := range targets {
-		if len(left) > 0 && t == left[0] {
-			left = left[1:]
+		if len(skip) > 0 && t == skip[0] {
+			skip = skip[1:]
 			continue
 		}
-		sent.Placed = append(sent.Placed, Placement{t, first.Plus(len(sent.Placed))})
+		list = append(list, Placement{t, first.Plus(len(list))})
+	}
+	return outcome(m, first.Millis(), list, left)
+}
+
+// outcome says of those left out what they are: of users there was a block, and
+// open channels had no room for the message.
+func outcome(m *chat.Message, at int64, list []Placement, left []string) *Sent {
+	sent := &Sent{SentAt: at, Placed: list}
+	if m.ChannelType != chat.Open {
+		sent.Left = len(left)
+		return sent
+	}
+	for _, channel := range left {
+		sent.Shed = append(sent.Shed, Shed{channel, ShedIntake})
 	}
 	return sent
 }
 
-func repeat(prior *store.Once, targets []string) *Sent {
-	sent := placed(prior.First, targets, prior.Left)
+func repeat(m *chat.Message, prior *store.Once, targets []string) *Sent {
+	sent := placed(m, prior.First, targets, prior.Left)
 	sent.Repeated = true
 	return sent
 }

@@ -13,6 +13,7 @@ type metrics struct {
 	repeated       prometheus.Counter
 	left           prometheus.Counter
 	openDeliveries prometheus.Counter
+	shedBy         *prometheus.CounterVec
 
 	// Looked up once: the labels are few and the send path is hot.
 	acceptedBy, recipientsBy map[chat.ChannelType]prometheus.Counter
@@ -38,6 +39,9 @@ func newMetrics(reg prometheus.Registerer) metrics {
 		openDeliveries: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "parley_open_deliveries_total", Help: "Open channel messages queued for a session.",
 		}),
+		shedBy: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "parley_open_shed_total", Help: "Open channel messages that a channel did not take, by class and reason.",
+		}, []string{"class", "reason"}),
 		acceptedBy: map[chat.ChannelType]prometheus.Counter{}, recipientsBy: map[chat.ChannelType]prometheus.Counter{},
 	}
 	for ct := range rules {
@@ -45,7 +49,7 @@ func newMetrics(reg prometheus.Registerer) metrics {
 		m.recipientsBy[ct] = m.recipients.WithLabelValues(ct.String())
 	}
 	if reg != nil {
-		reg.MustRegister(m.accepted, m.recipients, m.refused, m.repeated, m.left, m.openDeliveries)
+		reg.MustRegister(m.accepted, m.recipients, m.refused, m.repeated, m.left, m.openDeliveries, m.shedBy)
 	}
 	return m
 }
@@ -63,4 +67,11 @@ func (m *metrics) sent(msg *chat.Message, s *Sent, err error) {
 			m.left.Add(float64(s.Left))
 		}
 	}
+}
+
+func (m *metrics) shed(class chat.Priority, reason string) {
+	if class == chat.PriorityStandard {
+		class = chat.PriorityHigh
+	}
+	m.shedBy.WithLabelValues(class.String(), reason).Inc()
 }

@@ -39,6 +39,12 @@ func appendRoomNews(b []byte, e *chat.Event) []byte {
 			b = append(b, ']')
 		}
 		texts(`,"left":[`, n.Left)
+	case chat.EventShed:
+		for class, count := range n.Shed {
+			if count > 0 {
+				number(`,"`+chat.Priority(class).String()+`":`, int64(count))
+			}
+		}
 	case chat.EventMute, chat.EventFreeze, chat.EventBan:
 		b = strconv.AppendBool(append(b, `,"on":`...), n.On)
 		texts(`,"userIds":[`, n.Users)

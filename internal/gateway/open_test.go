@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -99,6 +100,7 @@ func TestRecentOnEntering(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	h.set("limits.open", "0")
+	h.set("open.intake", "false")
 	for i := range 60 {
 		h.send(chat.Open, "bob", fmt.Sprint(i), "c")
 	}
@@ -274,5 +276,61 @@ func TestOpenChannelEnds(t *testing.T) {
 	}
 	if ended, err := h.courier.EndOpenChannel(context.Background(), h.app.ID, "c", nil); ended || err != nil {
 		t.Error(ended, err)
+	}
+}
+
+// Those in a channel are told what it did not take.
+func TestShedIsTold(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.set("limits.open", "0")
+	h.set("limits.client", "0")
+	h.set("open.intake.window", "10s")
+	h.set("open.intake.shared", "1")
+	h.set("open.intake.high", "2")
+	h.changeOpen("", func(c *chat.OpenChannel) { c.LowTypes["app:like"] = 1; c.PriorityTypes["app:gift"] = 1 })
+	h.changeOpen("c", func(c *chat.OpenChannel) { c.Priority["host"] = 1 })
+	in, _ := h.connect("carol", "")
+	in.enter("c", "")
+	p, _ := h.connect("bob", "")
+	send := func(kind string, want bool) {
+		t.Helper()
+		p.send(fmt.Sprintf(`{"rpc":{"method":"message.send","data":{"channelType":"open","channelId":"c","messageType":"%s","content":"x"}},"id":9}`, kind))
+		var a struct{ MessageUID, Shed string }
+		if r := p.reply(); r.RPC == nil || json.Unmarshal(r.RPC.Data, &a) != nil {
+			t.Fatalf("%+v", r)
+		}
+		if (a.MessageUID != "") != want || (a.Shed == "intake") == want {
+			t.Errorf("%s: %+v", kind, a)
+		}
+	}
+	send("app:like", true)
+	send("app:like", false)
+	send("app:text", true)
+	send("app:text", true)
+	send("app:text", false)
+	send("app:gift", true) // of what is for allowlisted ones alone
+	host := &chat.Message{ChannelType: chat.Open, From: "host", Type: "app:like", Content: "x", Persist: true}
+	if uids := h.post(host, "c"); len(uids) != 1 || host.Priority != chat.PriorityAllowlisted {
+		t.Errorf("a priority sender's message: %v, %v", uids, host.Priority)
+	}
+	for seen := 0; seen < 5; {
+		if got := in.said(); got.Pub.Data.Event == "message" {
+			seen++
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { h.rooms.Run(ctx) })
+	defer wg.Wait()
+	defer cancel()
+	for {
+		line := in.line()
+		if strings.Contains(line, `"shed"`) {
+			if !strings.Contains(line, `"event":"shed","high":1,"low":1,`) {
+				t.Errorf("told %s", line)
+			}
+			break
+		}
 	}
 }

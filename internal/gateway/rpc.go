@@ -206,6 +206,10 @@ func (c *conn) sendMessage(ctx context.Context, data []byte) ([]byte, error) {
 	}
 	b = append(b, `"sentAt":`...)
 	b = strconv.AppendInt(b, sent.SentAt, 10)
+	if len(sent.Shed) > 0 {
+		b = append(b, `,"shed":`...)
+		b = appendString(b, sent.Shed[0].Reason)
+	}
 	return append(b, '}'), nil
 }
 

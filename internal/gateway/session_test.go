@@ -527,6 +527,7 @@ func TestOpenFloodDropsForTheSlow(t *testing.T) {
 	quick.send(`{"subscribe":{"channel":"open:c"},"id":2}`)
 	quick.reply()
 	h.set("limits.open", "0")
+	h.set("open.intake", "false")
 	const n = 300
 	content := strings.Repeat("z", 30<<10)
 	for i := range n {
@@ -559,6 +560,7 @@ func TestEnteringABusyRoom(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	h.set("limits.open", "0")
+	h.set("open.intake", "false")
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {

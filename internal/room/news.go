@@ -21,6 +21,8 @@ type news struct {
 	entered, left int
 	names         *newsNamed // nil while there is nothing to tell
 	waited        int        // rounds since there is something
+
+	shed [chat.PriorityLow + 1]int // messages, by class
 }
 
 type newsNamed struct {
@@ -49,10 +51,42 @@ func (n *news) went(user string) {
 	}
 }
 
-// tellNews tells every room who came and went since it was told last.
+// Shed notes that the room's channel did not take a message. Those in it are told
+// how many there were.
+func (r *Rooms) Shed(key Key, class chat.Priority) {
+	if rm := r.lock(key, false); rm != nil {
+		if class == chat.PriorityStandard {
+			class = chat.PriorityHigh
+		}
+		rm.news.shed[class]++
+		rm.mu.Unlock()
+	}
+}
+
+// tell gives the members something that has no place among what is said.
+func (rm *room) tell(at time.Time, kind chat.EventKind, n chat.RoomNews) {
+	p := &Publication{
+		Channel: rm.key.Channel,
+		Message: &chat.Message{
+			App: rm.key.App, ChannelType: chat.Open, Echo: true, Priority: chat.PriorityLow,
+			Event: &chat.Event{Kind: kind, At: at.UnixMilli(), Room: &n},
+		},
+	}
+	for _, m := range rm.list {
+		m.Deliver(p)
+	}
+}
+
+// tellNews tells every room who came and went since it was told last, and what
+// was shed.
 func (r *Rooms) tellNews() {
 	r.eachRoom(func(rm *room) []string {
 		n := &rm.news
+		if n.shed != [len(n.shed)]int{} {
+			shed := n.shed
+			n.shed = [len(n.shed)]int{}
+			rm.tell(r.now(), chat.EventShed, chat.RoomNews{Shed: shed})
+		}
 		if n.names == nil {
 			return nil
 		}
@@ -63,17 +97,9 @@ func (r *Rooms) tellNews() {
 		if n.waited++; n.waited < min(1+len(rm.present)/newsCrowd, newsSlow) {
 			return nil
 		}
-		p := &Publication{
-			Channel: rm.key.Channel,
-			Message: &chat.Message{App: rm.key.App, ChannelType: chat.Open, Echo: true, Priority: chat.PriorityLow, Event: &chat.Event{
-				Kind: chat.EventParticipants, At: r.now().UnixMilli(),
-				Room: &chat.RoomNews{Count: len(rm.present), Entered: n.names.entered, EnteredCount: n.entered, Left: n.names.left, LeftCount: n.left},
-			}},
-		}
+		told := chat.RoomNews{Count: len(rm.present), Entered: n.names.entered, EnteredCount: n.entered, Left: n.names.left, LeftCount: n.left}
 		rm.news = news{}
-		for _, m := range rm.list {
-			m.Deliver(p)
-		}
+		rm.tell(r.now(), chat.EventParticipants, told)
 		return nil
 	})
 }

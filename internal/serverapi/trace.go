@@ -107,6 +107,12 @@ func appendReport(b []byte, r *trace.Report) []byte {
 		if i > 0 {
 			b = append(b, ',')
 		}
+		if m.ChannelType == chat.Open {
+			b = append(b, `{"channelId":`...)
+			b = appendQuoted(b, user)
+			b = append(b, `,"reason":"shed"}`...)
+			continue
+		}
 		b = append(b, `{"userId":`...)
 		b = appendQuoted(b, user)
 		b = append(b, `,"reason":"blocklist"}`...)

@@ -92,8 +92,11 @@ type Store struct {
 	bodies  *bodyCache
 	log     batchLog
 	durable atomic.Pointer[chat.UID] // the newest UID readers may see
-	// published counts the commits that became readable, for those who wait for
-	// one.
+	// told is the newest UID whose commit is in the timelines too. What a commit
+	// changed is shown from then on, so that nobody sees a state before the entry
+	// that tells of it. published counts the commits that came so far, for those
+	// who wait for one.
+	told      atomic.Pointer[chat.UID]
 	published gate
 	marks     map[string]*gate // watermarks; the map itself never changes
 
@@ -278,6 +281,7 @@ func (s *Store) load(newLife bool) error {
 	// never was.
 	top := chat.NewUID(int64(floor), 0xf, chat.MaxUIDBlock-1, chat.MaxRun)
 	s.durable.Store(&top)
+	s.told.Store(&top)
 	s.writer = newWriter(chat.NewUIDSource(uint32(run&chat.MaxRun), int64(floor)), int64(floor), seq)
 	return s.replayHeads(seq)
 }

@@ -141,11 +141,12 @@ func (s *Store) Overlays(ctx context.Context, app chat.AppID, uids []chat.UID) (
 	return list, s.waitDurable(ctx, newest)
 }
 
-// waitDurable returns when the commit that gave uid is durable.
+// waitDurable returns when the commit that gave uid is durable and in the
+// timelines.
 func (s *Store) waitDurable(ctx context.Context, uid chat.UID) error {
 	for {
 		n := s.published.Load()
-		if !s.isAhead(uid) {
+		if uid.Compare(*s.told.Load()) <= 0 {
 			return nil
 		}
 		if err := s.published.waitAbove(ctx, n, s.failure.done, s.Health); err != nil {

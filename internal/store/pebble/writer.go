@@ -403,12 +403,13 @@ func (s *Store) publish(c *commit) {
 		}
 	}
 	s.durable.Store(&c.last)
-	s.published.raise(s.published.Load() + 1)
 	for i, j := range c.jobs {
 		appends[i] = j.a
 		s.publishEntries(j)
 		entries += len(j.a.Placed.Entries)
 	}
+	s.told.Store(&c.last)
+	s.published.raise(s.published.Load() + 1)
 	if c.seq > 0 {
 		s.log.head.raise(c.seq)
 	}
