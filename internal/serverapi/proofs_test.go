@@ -1,0 +1,328 @@
+package serverapi
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/parleychat/parley/internal/chat"
+	"github.com/parleychat/parley/internal/store"
+)
+
+// An effect is what a call does with what there is.
+type effect int
+
+const (
+	reads   effect = iota + 1 // nothing
+	changes                   // the same however often it is called
+	sends                     // once more with each call, unless an Idempotency-Key says that it is the same one
+)
+
+// A proof is what the tests that try every operation need to know of one.
+type proof struct {
+	effect effect
+	// bodies are calls that succeed, with words in place of what they are about;
+	// see estate.
+	bodies []string
+	// of sends what $UID names.
+	of *source
+	// sinceNow operations count from the time of the call, so that a later repeat
+	// ends later.
+	sinceNow bool
+}
+
+// A source is a call that makes something that has a UID.
+type source struct{ path, body string }
+
+var (
+	aDirect = &source{direct, `{"fromUserId":$FROM,"toUserIds":[$TO],"messageType":"app:t","content":$TEXT,"isEchoToSender":1,"hasMetadata":1,"metadata":{"a":"1"}}`}
+	anOpen  = &source{open, `{"fromUserId":$FROM,"toChannelIds":[$ROOM],"messageType":"app:t","content":$TEXT}`}
+)
+
+// proofs are the cases of the tests that try every operation: that apps are
+// apart (TestEveryOperationAcrossApps), that budgets are (TestBudgetsAreApart), that a send is
+// done once per key (TestEverySendIsDoneOnce) and a change can be repeated
+// (TestEveryChangeCanBeRepeated).
+//
+// Who adds an operation adds a line. effect says which of the three it is; bodies
+// are one or more calls that an app makes about what is its own, with
+//
+//	$FROM, $TO    two of its users, who are registered
+//	$ROOM         one of its open channels
+//	$UID          a message of its own for this line, sent by what of says
+//	$TEXT         a text that is different in each app
+//	$NOW          a time after all that was sent, not in the future
+//	$LATER, $EARLIER  a day from it, either way
+//
+// which all but $NOW, $LATER and $EARLIER stand for JSON strings. An operation
+// that works on what no source here makes (a stream that is open, a broadcast)
+// gets a source of its own: the first messageUID of its answer is $UID. What a
+// changing operation does must be seen in timelines or in what one of the reading
+// ones answers, or the test says so.
+var proofs = map[string]proof{
+	"issueAccessToken":        {effect: changes, bodies: []string{`{"userId":$FROM,"name":"issued"}`}},
+	"expireAccessToken":       {effect: changes, bodies: []string{`{"userIds":[$FROM],"expiresAt":$NOW}`}},
+	"getUser":                 {effect: reads, bodies: []string{`{"userId":$FROM}`}},
+	"getUserConnectionStatus": {effect: reads, bodies: []string{`{"userId":$FROM}`}},
+	"updateUser":              {effect: changes, bodies: []string{`{"userId":$FROM,"name":"changed","avatarUrl":"https://example.com/a.png"}`}},
+
+	"banUsers":             {effect: changes, bodies: []string{`{"userIds":[$FROM],"durationMinutes":5}`}, sinceNow: true},
+	"unbanUsers":           {effect: changes, bodies: []string{`{"userIds":[$FROM]}`}},
+	"listBannedUsers":      {effect: reads, bodies: []string{`{}`, `{"page":2,"pageSize":1}`}},
+	"setChannelTypeMute":   {effect: changes, bodies: []string{`{"userIds":[$FROM],"muteState":1,"channelTypes":["PERSON","GROUP","CHATROOM"]}`}},
+	"listChannelTypeMute":  {effect: reads, bodies: []string{`{"channelType":"PERSON"}`, `{"channelType":"GROUP"}`, `{"channelType":"CHATROOM","offset":1}`}},
+	"softDeleteUsers":      {effect: changes, bodies: []string{`{"userIds":[$FROM]}`}},
+	"restoreUsers":         {effect: changes, bodies: []string{`{"userIds":[$FROM]}`}},
+	"listSoftDeletedUsers": {effect: reads, bodies: []string{`{}`}},
+
+	"addUserBlocklist":    {effect: changes, bodies: []string{`{"userId":$FROM,"targetUserIds":[$TO]}`}},
+	"removeUserBlocklist": {effect: changes, bodies: []string{`{"userId":$FROM,"blockedUserIds":[$TO]}`}},
+	"getUserBlocklist":    {effect: reads, bodies: []string{`{"userId":$FROM}`, `{"userId":$FROM,"pageToken":"1","order":1}`}},
+
+	"sendDirectChannelMessage": {effect: sends, bodies: []string{`{"fromUserId":$FROM,"toUserIds":[$TO],"messageType":"RC:TxtMsg","content":"{}","isEchoToSender":1,"verifyBlocklist":0}`}},
+	"sendSystemChannelMessage": {effect: sends, bodies: []string{`{"fromUserId":$FROM,"toUserIds":[$TO],"messageType":"RC:TxtMsg","content":"{}"}`}},
+	"sendOpenChannelMessage":   {effect: sends, bodies: []string{`{"fromUserId":$FROM,"toChannelIds":[$ROOM],"messageType":"RC:TxtMsg","content":"{}"}`}},
+
+	"listDirectChannelHistoryMessages": {effect: reads, of: aDirect, bodies: []string{
+		`{"userId":$FROM,"channelId":$TO,"startAt":$LATER,"endAt":$EARLIER,"includeStart":1,"pageSize":100}`,
+		`{"userId":$TO,"channelId":$FROM,"startAt":$LATER,"endAt":$EARLIER,"includeStart":1,"pageSize":100,"before":$UID}`}},
+	"listOpenChannelHistoryMessages": {effect: reads, of: anOpen, bodies: []string{
+		`{"userId":$FROM,"channelId":$ROOM,"startAt":$LATER,"endAt":$EARLIER,"includeStart":1,"pageSize":100}`,
+		`{"userId":$FROM,"channelId":$ROOM,"startAt":$LATER,"endAt":$EARLIER,"includeStart":1,"pageSize":100,"before":$UID}`}},
+	"deleteMessage":                    {effect: changes, of: aDirect, bodies: []string{`{"fromUserId":$FROM,"channelType":1,"channelId":$TO,"messageUID":$UID}`}},
+	"updateDirectChannelMessage":       {effect: changes, of: aDirect, bodies: []string{`{"fromUserId":$FROM,"targetId":$TO,"messageUID":$UID,"content":"changed"}`}},
+	"setChannelTypeMessageMetadata":    {effect: changes, of: aDirect, bodies: []string{`{"userId":$FROM,"channelType":1,"channelId":$TO,"messageUID":$UID,"metadata":{"a":"2","b":"1"}}`}},
+	"deleteChannelTypeMessageMetadata": {effect: changes, of: aDirect, bodies: []string{`{"userId":$FROM,"channelType":1,"channelId":$TO,"messageUID":$UID,"keys":["a"]}`}},
+	"listChannelTypeMessageMetadata":   {effect: reads, of: aDirect, bodies: []string{`{"messageUID":$UID}`, `{"messageUID":$UID,"page":1}`}},
+
+	"traceMessage": {effect: reads, of: aDirect, bodies: []string{`{"messageUID":$UID}`, `{"messageUID":$UID,"all":1}`}},
+}
+
+// proofOf is the proof of an operation; it is a failure that there is none.
+func proofOf(t *testing.T, o *operation) proof {
+	t.Helper()
+	p, there := proofs[o.name]
+	if !there || p.effect == 0 || len(p.bodies) == 0 {
+		t.Fatalf("%s has no line in proofs (internal/serverapi/proofs_test.go): add one, so that it is tried across apps and repeated; the comment there says how", o.name)
+	}
+	if (p.effect == sends) != o.idempotent {
+		t.Fatalf("%s: exactly those that send take an Idempotency-Key: effect in proofs %d, idempotent in operations.go %t", o.name, p.effect, o.idempotent)
+	}
+	return p
+}
+
+func TestProofsAreOfOperations(t *testing.T) {
+	t.Parallel()
+	served := map[string]bool{}
+	for i := range operations {
+		proofOf(t, &operations[i])
+		served[operations[i].name] = true
+	}
+	for name := range proofs {
+		if !served[name] {
+			t.Errorf("proofs has a line for %s, which is not served", name)
+		}
+	}
+}
+
+// An estate is what an app has: users, who know each other in a ring, and what
+// was sent between neighbours.
+type estate struct {
+	w      *world
+	app    *chat.App
+	name   string // in texts, to tell it from what others have
+	users  []string
+	uids   map[string]string // what $UID is, by operation and pair
+	tokens []string
+	first  map[string]string // the first answers to sends with keys
+	now    int64
+}
+
+// sameUsers are ids that would meet if keys were made without care: ones that
+// begin like others, the longest ones, and those that sort first and last.
+var sameUsers = []string{
+	"alice", "bob", "bo", "b", strings.Repeat("b", 64), strings.Repeat("b", 63) + "a", "!", "\U0010ffff", `"\`, "0",
+}
+
+// as makes a call as the estate's app.
+func (e *estate) as(path, body string, edits ...func(http.Header)) *reply {
+	e.w.t.Helper()
+	h := e.w.signed(e.app)
+	h.Set("X-Request-Id", "call")
+	for _, edit := range edits {
+		edit(h)
+	}
+	return e.w.do(http.MethodPost, path, h, body)
+}
+
+// must is a call that has to be done.
+func (e *estate) must(path, body string, edits ...func(http.Header)) *reply {
+	e.w.t.Helper()
+	r := e.as(path, body, edits...)
+	if r.Status != 200 || r.code() != 0 {
+		e.w.t.Fatalf("%s: %s %s: %d %s", e.name, path, body, r.Status, r.Body)
+	}
+	return r
+}
+
+func quoted(s string) string {
+	b, err := json.Marshal(s)
+	if err != nil {
+		panic(err)
+	}
+	return string(b)
+}
+
+func (e *estate) pair(i int) (from, to string) {
+	return e.users[i], e.users[(i+1)%len(e.users)]
+}
+
+// fill in the words of a text that is about pair i.
+func (e *estate) fill(text, operation string, i int) string {
+	from, to := e.pair(i)
+	day := int64(24 * time.Hour / time.Millisecond)
+	return strings.NewReplacer(
+		"$FROM", quoted(from), "$TO", quoted(to), "$ROOM", quoted(from), "$TEXT", quoted(e.name+" to "+to),
+		"$UID", quoted(e.uids[operation+strconv.Itoa(i)]), "$NOW", fmt.Sprint(e.now), "$LATER", fmt.Sprint(e.now+day), "$EARLIER", fmt.Sprint(e.now-day),
+	).Replace(text)
+}
+
+// bodies are the calls of an operation, for every pair.
+func (e *estate) bodies(operation string) (list []string) {
+	for i := range e.users {
+		for _, b := range proofs[operation].bodies {
+			list = append(list, e.fill(b, operation, i))
+		}
+	}
+	return list
+}
+
+var anyUID = regexp.MustCompile(`[0-9A-Z]{4}(-[0-9A-Z]{4}){3}`)
+
+// settle makes an estate. Those of different variants differ in everything but
+// the users' ids.
+func settle(w *world, app *chat.App, name string, variant int, users []string) *estate {
+	e := &estate{w: w, app: app, name: name, users: users, uids: map[string]string{}, first: map[string]string{}}
+	for i, u := range users {
+		id := quoted(u)
+		e.tokens = append(e.tokens, token(w.t, e.must(issue, `{"userId":`+id+`,"name":`+quoted(name+" "+u)+`}`)))
+		if i%3 == variant {
+			e.must(ban, fmt.Sprintf(`{"userIds":[%s],"durationMinutes":%d}`, id, 1000+i+variant))
+			e.must(mute, `{"userIds":[`+id+`],"muteState":1,"channelTypes":["CHATROOM"]}`)
+		}
+		if i%2 == variant {
+			e.must(mute, `{"userIds":[`+id+`],"muteState":1,"channelTypes":["PERSON"]}`)
+		}
+		if i%4 == variant {
+			e.must(softDelete, `{"userIds":[`+id+`]}`)
+		}
+		e.must(block, `{"userId":`+id+`,"targetUserIds":[`+quoted(users[(i+2+variant)%len(users)])+`]}`)
+	}
+	e.now = w.clock.ms.Load() + 500
+	for _, o := range operations {
+		p := proofOf(w.t, &o)
+		for i := range users {
+			if p.of != nil {
+				uid := anyUID.FindString(e.must(p.of.path, e.fill(p.of.body, o.name, i)).Body)
+				if uid == "" {
+					w.t.Fatalf("%s: the source has no UID", o.name)
+				}
+				e.uids[o.name+strconv.Itoa(i)] = uid
+			}
+		}
+	}
+	for _, o := range operations {
+		if o.idempotent {
+			for i, body := range e.bodies(o.name) {
+				e.first[o.name+strconv.Itoa(i)] = e.must(o.path, body, keyOf(i)).Body
+			}
+		}
+	}
+	return e
+}
+
+// keyOf is an Idempotency-Key that all apps use.
+func keyOf(i int) func(http.Header) { return with(idempotencyKey, "key-"+strconv.Itoa(i)) }
+
+// picture is all that the app can see of what it has: what every reading
+// operation answers, and every user's timeline and tokens.
+func (e *estate) picture() (lines []string) {
+	e.w.t.Helper()
+	for _, o := range operations {
+		if proofs[o.name].effect != reads {
+			continue
+		}
+		for _, body := range e.bodies(o.name) {
+			lines = append(lines, o.name+" "+body+" is "+e.as(o.path, body).Body)
+		}
+	}
+	ctx := e.w.t.Context()
+	for i, u := range e.users {
+		_, err := e.w.dir.Verify(ctx, e.tokens[i])
+		lines = append(lines, fmt.Sprintf("token of %s: %v", u, err))
+		entries, err := e.w.store.Read(ctx, e.app.ID, u, store.Range{Limit: 1000}, nil)
+		if err != nil {
+			e.w.t.Fatal(err)
+		}
+		for _, entry := range entries {
+			m, err := e.w.store.Message(ctx, entry.Ref)
+			if err != nil {
+				e.w.t.Fatal(err)
+			}
+			shown, about := *m, ""
+			if m.Event != nil {
+				ev := *m.Event
+				about, ev.UID = " about "+ev.UID.String(), chat.UID{}
+				shown.Event = &ev
+			}
+			b, err := json.Marshal(shown)
+			if err != nil {
+				e.w.t.Fatal(err)
+			}
+			lines = append(lines, fmt.Sprintf("timeline of %s: %d %d %s %s%s %s", u, entry.Offset, entry.Kind, entry.UID, entry.Peer, about, b))
+		}
+	}
+	e.w.said.mu.Lock()
+	defer e.w.said.mu.Unlock()
+	own := strconv.Itoa(int(e.app.ID)) + "/"
+	for _, list := range [][]string{e.w.said.expired, e.w.said.shut} {
+		for _, s := range list {
+			if strings.HasPrefix(s, own) {
+				lines = append(lines, "connections: "+s)
+			}
+		}
+	}
+	return lines
+}
+
+// plain is a text without what differs from run to run.
+func plain(s string) string {
+	s = anyUID.ReplaceAllString(s, "UID")
+	return anyToken.ReplaceAllString(s, `"accessToken":"TOKEN"`)
+}
+
+var anyToken = regexp.MustCompile(`"accessToken":"[^"]*"`)
+
+// sameLines fails where two pictures differ, and says where first.
+func sameLines(t *testing.T, what string, was, is []string) bool {
+	t.Helper()
+	for i := range max(len(was), len(is)) {
+		a, b := "nothing", "nothing"
+		if i < len(was) {
+			a = was[i]
+		}
+		if i < len(is) {
+			b = is[i]
+		}
+		if a != b {
+			t.Errorf("%s:\nwas %.1500s\nis  %.1500s", what, a, b)
+			return false
+		}
+	}
+	return true
+}
