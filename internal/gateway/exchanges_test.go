@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -32,6 +33,7 @@ func TestExchanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := newHouse(t, func(o *Options) { o.PingInterval = 2 * time.Second })
+	h.traces()
 	for i, x := range file.Exchanges {
 		t.Run(x.Name, func(t *testing.T) {
 			t.Parallel()
@@ -42,6 +44,49 @@ func TestExchanges(t *testing.T) {
 				s.run(&st)
 			}
 		})
+	}
+}
+
+// Every call is in the exchanges, done and refused, so that whoever writes a
+// client sees both.
+func TestExchangesHaveEveryCall(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("testdata/exchanges.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct {
+		Exchanges []struct{ Steps []step }
+	}
+	if err := json.Unmarshal(text, &file); err != nil {
+		t.Fatal(err)
+	}
+	done, refused := map[string]bool{}, map[string]bool{}
+	for _, x := range file.Exchanges {
+		asked, on := map[string]string{}, "" // by connection and id
+		for _, st := range x.Steps {
+			on = cmp.Or(st.Open, st.On, on)
+			for _, raw := range st.In {
+				var c struct {
+					ID  int
+					RPC struct{ Method string }
+				}
+				if err := json.Unmarshal(raw, &c); err != nil {
+					t.Fatal(err)
+				}
+				asked[fmt.Sprint(on, c.ID)] = c.RPC.Method
+			}
+			for _, out := range st.Out {
+				method := asked[fmt.Sprint(on, out["id"])]
+				done[method] = done[method] || out["rpc"] != nil
+				refused[method] = refused[method] || out["error"] != nil
+			}
+		}
+	}
+	for method := range rpcMethods {
+		if !done[method] || !refused[method] {
+			t.Errorf("%s: an exchange where it is done: %t, where it is refused: %t; add both to testdata/exchanges.json", method, done[method], refused[method])
+		}
 	}
 }
 
