@@ -33,24 +33,24 @@ var coveredBy = map[string][]string{
 	"listSoftDeletedUsers": {"serverapi.TestSoftDeletion"},
 
 	"addUserBlocklist":    {"serverapi.TestBlocklists", "serverapi.TestVerifyBlocklist", "gateway.TestBlockedClients", "e2e.TestStanding"},
-	"removeUserBlocklist": {"serverapi.TestBlocklists", "serverapi.TestVerifyBlocklist", "gateway.TestBlockedClients", "e2e.TestStanding"},
-	"getUserBlocklist":    {"serverapi.TestBlocklists", "gateway.TestBlocklistCalls", "e2e.TestStanding"},
+	"removeUserBlocklist": {"serverapi.TestBlocklists", "serverapi.TestVerifyBlocklist", "gateway.TestBlockedClients", "e2e.TestStanding", "e2e.TestWhatBecomesOfMessages"},
+	"getUserBlocklist":    {"serverapi.TestBlocklists", "gateway.TestBlocklistCalls", "e2e.TestStanding", "e2e.TestWhatBecomesOfMessages"},
 
-	"sendDirectChannelMessage": {"serverapi.TestPublishedExamples", "serverapi.TestFieldsArrive", "serverapi.TestVerifyBlocklist", "e2e.TestPublishedExamples", "e2e.TestStanding"},
+	"sendDirectChannelMessage": {"serverapi.TestPublishedExamples", "serverapi.TestFieldsArrive", "serverapi.TestVerifyBlocklist", "e2e.TestPublishedExamples", "e2e.TestStanding", "e2e.TestWhatBecomesOfMessages"},
 	"sendSystemChannelMessage": {"serverapi.TestPublishedExamples", "serverapi.TestFieldsArrive", "e2e.TestPublishedExamples"},
 	"sendOpenChannelMessage":   {"serverapi.TestPublishedExamples", "serverapi.TestFieldsArrive", "e2e.TestPublishedExamples"},
 
-	"listDirectChannelHistoryMessages": {"serverapi.TestDirectHistory", "serverapi.TestHistoryRefuses", "gateway.TestMessageHistory"},
-	"deleteMessage":                    {"serverapi.TestRecall", "serverapi.TestRecallElsewhere", "serverapi.TestRecallRefuses", "gateway.TestClientsRecall", "gateway.TestRecallInRoom"},
-	"updateDirectChannelMessage":       {"serverapi.TestUpdate", "serverapi.TestUpdateRefuses", "gateway.TestClientsUpdate"},
-	"setChannelTypeMessageMetadata":    {"serverapi.TestMetadata", "serverapi.TestMetadataIsBounded", "serverapi.TestMetadataRefuses", "gateway.TestClientsMetadata"},
-	"deleteChannelTypeMessageMetadata": {"serverapi.TestMetadata", "serverapi.TestMetadataRefuses", "gateway.TestClientsMetadata"},
-	"listChannelTypeMessageMetadata":   {"serverapi.TestMetadata", "serverapi.TestMetadataIsBounded", "serverapi.TestMetadataRefuses"},
-	"listOpenChannelHistoryMessages":   {"serverapi.TestOpenHistory", "serverapi.TestHistoryRefuses", "gateway.TestMessageHistory"},
+	"listDirectChannelHistoryMessages": {"serverapi.TestDirectHistory", "serverapi.TestHistoryRefuses", "gateway.TestMessageHistory", "e2e.TestWhatBecomesOfMessages"},
+	"deleteMessage":                    {"serverapi.TestRecall", "serverapi.TestRecallElsewhere", "serverapi.TestRecallRefuses", "gateway.TestClientsRecall", "gateway.TestRecallInRoom", "e2e.TestWhatBecomesOfMessages"},
+	"updateDirectChannelMessage":       {"serverapi.TestUpdate", "serverapi.TestUpdateRefuses", "gateway.TestClientsUpdate", "e2e.TestWhatBecomesOfMessages"},
+	"setChannelTypeMessageMetadata":    {"serverapi.TestMetadata", "serverapi.TestMetadataIsBounded", "serverapi.TestMetadataRefuses", "gateway.TestClientsMetadata", "e2e.TestWhatBecomesOfMessages"},
+	"deleteChannelTypeMessageMetadata": {"serverapi.TestMetadata", "serverapi.TestMetadataRefuses", "gateway.TestClientsMetadata", "e2e.TestWhatBecomesOfMessages"},
+	"listChannelTypeMessageMetadata":   {"serverapi.TestMetadata", "serverapi.TestMetadataIsBounded", "serverapi.TestMetadataRefuses", "e2e.TestWhatBecomesOfMessages"},
+	"listOpenChannelHistoryMessages":   {"serverapi.TestOpenHistory", "serverapi.TestHistoryRefuses", "gateway.TestMessageHistory", "e2e.TestWhatBecomesOfMessages"},
 
 	"setChannelPin": {"serverapi.TestPin", "gateway.TestClientsPin"},
 
-	"traceMessage": {"serverapi.TestTrace", "serverapi.TestTraceRefused", "gateway.TestTraceOfSessions", "node.TestTraceOverRestart"},
+	"traceMessage": {"serverapi.TestTrace", "serverapi.TestTraceRefused", "gateway.TestTraceOfSessions", "node.TestTraceOverRestart", "e2e.TestWhatBecomesOfMessages"},
 }
 
 // isOurs reports whether an operation is one that the platform does not have.

@@ -24,6 +24,13 @@ func TestStanding(t *testing.T) {
 	start(t).node("standing.mjs")
 }
 
+// Echoes, history, recalls, new content, metadata, traces and blocklists, through
+// both doors, as clients of the npm package see them.
+func TestWhatBecomesOfMessages(t *testing.T) {
+	t.Parallel()
+	start(t).node("changed.mjs")
+}
+
 // The three requests that the platform's pages print, byte for byte.
 func TestPublishedExamples(t *testing.T) {
 	t.Parallel()
