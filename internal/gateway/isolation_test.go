@@ -54,6 +54,7 @@ var rpcProofs = map[string]rpcProof{
 	"message.metadata.set":    {changes, []string{`{"messageUID":$UID,"metadata":{"b":"2"}}`}},
 	"message.metadata.remove": {changes, []string{`{"messageUID":$UID,"keys":["a"]}`}},
 	"message.trace":           {reads, []string{`{"messageUID":$UID}`}},
+	"channel.pin":             {changes, []string{`{"channelType":"direct","channelId":$TO,"pinned":true}`}},
 	"blocklist.add":           {changes, []string{`{"userIds":[$TO]}`}},
 	"blocklist.remove":        {changes, []string{`{"userIds":[$TO]}`}},
 	"blocklist.list":          {reads, []string{`{}`, `{"order":1,"pageToken":"1"}`}},
