@@ -40,7 +40,8 @@ type MetadataPair struct {
 	UpdatedAt  int64 // Unix ms
 }
 
-// ChangeMetadata sets and removes pairs, all or none, and says when. It is
+// ChangeMetadata sets and removes pairs, all or none, and says since when they
+// are so: whoever repeats a call whose answer was lost changes nothing. It is
 // durable when it returns; the timelines of those concerned learn of it at once
 // or with what else changes within two seconds.
 func (c *Courier) ChangeMetadata(ctx context.Context, app *chat.App, q *MetadataRequest) (at int64, err error) {
@@ -50,8 +51,12 @@ func (c *Courier) ChangeMetadata(ctx context.Context, app *chat.App, q *Metadata
 		}
 		at = c.after(q.UID)
 		st, keys, err := s.withMetadata(q, at)
-		if err != nil || keys == nil {
+		if err != nil {
 			return nil, err
+		}
+		if keys == nil {
+			at = s.metadataSince(q)
+			return nil, nil
 		}
 		due := s.state.ToldAt + gatherMetadata.Milliseconds()
 		switch now := c.now().UnixMilli(); {
@@ -146,6 +151,23 @@ func (s *subject) withMetadata(q *MetadataRequest, at int64) (chat.State, []stri
 	}
 	st.Operator, st.Quiet = q.From, quiet
 	return st, keys, nil
+}
+
+// metadataSince is since when what the request asks for is so. Keys that all know
+// to be gone are forgotten; of these it is when the last news was told.
+func (s *subject) metadataSince(q *MetadataRequest) int64 {
+	since := s.uid.Millis()
+	for k := range q.Set {
+		since = max(since, s.state.Metadata[k].At)
+	}
+	for _, k := range q.Remove {
+		if p, there := s.state.Metadata[k]; there {
+			since = max(since, p.At)
+		} else {
+			since = max(since, s.state.ToldAt)
+		}
+	}
+	return since
 }
 
 // keep is an append that changes the state and tells nobody.

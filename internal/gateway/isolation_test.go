@@ -32,7 +32,8 @@ type rpcProof struct {
 	data   []string
 }
 
-// rpcProofs are the cases of TestEveryCallAcrossApps. Who adds a call to
+// rpcProofs are the cases of TestEveryCallAcrossApps and
+// TestEveryCallCanBeRepeated. Who adds a call to
 // rpcMethods adds a line. In the data stand
 //
 //	$TO    another user than the one who calls
@@ -139,8 +140,13 @@ func (n *tenant) connect() (peers []*peer) {
 		p := n.h.dial()
 		p.send(`{"connect":{"token":"`+n.h.token(u)+`"},"id":1}`, `{"subscribe":{"channel":`+quoted("open:"+u)+`},"id":2}`)
 		for range 2 {
-			if r := p.reply(); r.Error != nil {
+			r := p.reply()
+			if r.Error != nil {
 				n.h.t.Fatal(r.Error)
+			}
+			// Nobody else goes there, and users of other apps are not counted.
+			if r.Subscribe != nil && !strings.Contains(string(r.Subscribe.Data), `"participantCount":1}`) {
+				n.h.t.Errorf("%s in open:%s: %s", n.name, u, r.Subscribe.Data)
 			}
 		}
 		peers = append(peers, p)
@@ -306,6 +312,33 @@ func TestEveryCallAcrossApps(t *testing.T) {
 		was = is
 	}
 	watchers[1].until(`"content":"A to bob"`)
+}
+
+// A call that changes something does the same however often it is made, and
+// answers the same: a client that has no answer makes it again. Sends do so by
+// their clientMsgId.
+func TestEveryCallCanBeRepeated(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.traces()
+	n := settle(h, h.app, "A", 2)
+	for _, method := range calls() {
+		if rpcProofs[method].effect != changes {
+			continue
+		}
+		for _, data := range rpcProofs[method].data {
+			data = n.fill(data, method, 0)
+			first := n.must(0, method, data)
+			was := n.picture()
+			for ms := time.Now().UnixMilli(); time.Now().UnixMilli() == ms; { // at another time
+				time.Sleep(100 * time.Microsecond)
+			}
+			if again := n.must(0, method, data); again != first {
+				t.Errorf("%s %s: %s, and again %s", method, data, first, again)
+			}
+			samePictures(t, "after "+method+" was repeated", was, n.picture())
+		}
+	}
 }
 
 // Tokens of one app are worth nothing in another, whoever signs them.
