@@ -74,6 +74,7 @@ func apart(t *testing.T, theirs, ours chat.AppID) {
 	before(alone, lonely)
 	tick()
 	A := settle(both, a, "A", 0, append(slices.Clone(sameUsers), "unknown-to-B"))
+	A.useKeys()
 	for _, u := range sameUsers {
 		both.said.online[strconv.Itoa(int(theirs))+"/"+u] = true
 	}
@@ -109,6 +110,9 @@ func apart(t *testing.T, theirs, ours chat.AppID) {
 				}
 				if p.of != nil && p.effect != reads && got.Status == 200 {
 					t.Errorf("%s %s was done to a message of another app", o.name, body)
+				}
+				if o.idempotent && got.Header.Get("Idempotency-Replayed") != "" {
+					t.Errorf("%s %s is answered as a repeat of what another app did", o.name, body)
 				}
 			}
 		}

@@ -240,6 +240,11 @@ func settle(w *world, app *chat.App, name string, variant int, users []string) *
 			}
 		}
 	}
+	return e
+}
+
+// useKeys sends everything once with the keys that others use too.
+func (e *estate) useKeys() {
 	for _, o := range operations {
 		if o.idempotent {
 			for i, body := range e.bodies(o.name) {
@@ -247,7 +252,6 @@ func settle(w *world, app *chat.App, name string, variant int, users []string) *
 			}
 		}
 	}
-	return e
 }
 
 // keyOf is an Idempotency-Key that all apps use.
