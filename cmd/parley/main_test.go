@@ -100,7 +100,7 @@ func TestUsageErrors(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
 		{}, {"server"}, {"app"}, {"token"}, {"send", "direct", "--count", "many"}, {"version", "extra"},
-		{"tail", "bob", "--from", "yesterday"}, {"serve", "--log-level", "loud"}, {"bench", "nothing"},
+		{"tail", "bob", "--from", "yesterday"}, {"serve", "--log-level", "loud"}, {"bench", "nothing"}, {"bench", "--compare", "2"}, {"bench", "--set", "trace"},
 		{"app", "set", "k", "no-value", "--data", "."},
 	} {
 		_, errOut, code := do(t.Context(), args...)

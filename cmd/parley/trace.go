@@ -46,6 +46,7 @@ type tracedRecipient struct {
 	ChannelID  string `json:"channelId"`
 	QueuedFor  *int
 	tracedReached
+	tracedChanges
 	SenderCopy *struct {
 		UserID string `json:"userId"`
 		tracedReached
@@ -64,6 +65,20 @@ type tracedReached struct {
 		DeviceID string `json:"deviceId"`
 		Passed   bool
 		SeenAt   int64
+	}
+}
+
+type tracedChanges struct {
+	Recall *struct {
+		OperatorID        string `json:"operatorId"`
+		IsAdmin, IsDelete bool
+		RecalledAt        int64
+	}
+	UpdatedAt int64
+	Metadata  *struct {
+		Version   uint64
+		UpdatedAt int64
+		Told      bool
 	}
 }
 
@@ -141,9 +156,11 @@ func (t *traced) print(to io.Writer, first bool) error {
 				queued = fmt.Sprintf("queued for %d members", *r.QueuedFor)
 			}
 			fmt.Fprintf(w, "channel\t%s: %s\n", r.ChannelID, queued)
+			r.tracedChanges.print(w)
 			continue
 		}
 		r.tracedReached.print(w, "to", r.UserID, t.DeliveriesKept)
+		r.tracedChanges.print(w)
 		if r.SenderCopy != nil {
 			r.SenderCopy.print(w, "copy", r.SenderCopy.UserID, t.DeliveriesKept)
 		}
@@ -179,6 +196,30 @@ func (r *tracedReached) print(w io.Writer, label, user string, kept bool) {
 			state = "is past it"
 		}
 		fmt.Fprintf(w, "\tdevice %s %s, last seen %s\n", d.DeviceID, state, clockTime(d.SeenAt))
+	}
+}
+
+func (c *tracedChanges) print(w io.Writer) {
+	if r := c.Recall; r != nil {
+		by := r.OperatorID
+		if r.IsAdmin {
+			by += " for the app"
+		}
+		left := "leaving a notice"
+		if r.IsDelete {
+			left = "leaving nothing"
+		}
+		fmt.Fprintf(w, "\trecalled %s by %s, %s\n", clockTime(r.RecalledAt), by, left)
+	}
+	if c.UpdatedAt != 0 {
+		fmt.Fprintf(w, "\tcontent changed %s\n", clockTime(c.UpdatedAt))
+	}
+	if m := c.Metadata; m != nil {
+		told := "told"
+		if !m.Told {
+			told = "not told of yet"
+		}
+		fmt.Fprintf(w, "\tmetadata changed %s, version %d, %s\n", clockTime(m.UpdatedAt), m.Version, told)
 	}
 }
 

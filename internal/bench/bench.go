@@ -19,17 +19,23 @@ type Options struct {
 	Dir     string        // where the servers' data folders are made and removed; the system's folder for temporary files when empty
 	Program string        // the server's binary; the running one when empty
 
+	// Settings are those of the servers that are not at their default, as
+	// "name=value". With Compare, each case is measured that many times with
+	// them, in turn with as many times without.
+	Settings []string
+	Compare  int
+
 	scale scale
-	start func(ctx context.Context, data string, env []string) (*server, error)
+	start func(ctx context.Context, data string, settings []string) (*server, error)
 }
 
 // Cases are the names of all cases, in the order in which they run.
-var Cases = []string{"direct", "direct-1000", "open", "idle"}
+var Cases = []string{"direct", "direct-1000", "live", "open", "idle"}
 
 // A scale is how large the cases are. Tests use a smaller one.
 type scale struct {
-	callers      int           // direct: requests in flight
-	recipients   int           // direct: users per caller
+	callers      int           // direct, live: requests in flight
+	recipients   int           // direct, live: users per caller
 	groupCallers int           // direct-1000: requests in flight
 	group        int           // direct-1000: recipients per request
 	participants int           // open
@@ -54,6 +60,8 @@ var fullScale = scale{
 type Report struct {
 	Machine Machine  `json:"machine"`
 	Results []Result `json:"results"`
+
+	Comparisons []Comparison `json:"comparisons,omitempty"`
 }
 
 // OK reports whether every promise was kept and every floor reached.
@@ -74,7 +82,8 @@ func (r *Report) Fast() bool {
 // A Result is the outcome of one case.
 type Result struct {
 	Case     string   `json:"case"`
-	Load     string   `json:"load"`    // what was done
+	Load     string   `json:"load"` // what was done
+	Settings []string `json:"settings,omitempty"`
 	Seconds  float64  `json:"seconds"` // of the measured part
 	Rates    []Rate   `json:"rates"`
 	Latency  *Latency `json:"latency,omitempty"`
@@ -138,6 +147,14 @@ func Run(ctx context.Context, o Options, out io.Writer) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Compare < 0 || o.Compare > 0 && len(o.Settings) == 0 {
+		return nil, errors.New("nothing to compare: name the settings")
+	}
+	for _, s := range o.Settings {
+		if name, _, ok := strings.Cut(s, "="); !ok || name == "" {
+			return nil, fmt.Errorf("setting %q: must be name=value", s)
+		}
+	}
 	if o.Time <= 0 {
 		o.Time = 10 * time.Second
 	}
@@ -156,8 +173,8 @@ func Run(ctx context.Context, o Options, out io.Writer) (*Report, error) {
 				return nil, err
 			}
 		}
-		o.start = func(ctx context.Context, data string, env []string) (*server, error) {
-			return startProcess(ctx, o.Program, data, env)
+		o.start = func(ctx context.Context, data string, settings []string) (*server, error) {
+			return startProcess(ctx, o.Program, data, settings)
 		}
 	}
 
@@ -166,28 +183,45 @@ func Run(ctx context.Context, o Options, out io.Writer) (*Report, error) {
 		return r, fmt.Errorf("write to %s: %w", o.Dir, err)
 	}
 	r.Machine.print(out)
+	if len(o.Settings) > 0 {
+		fmt.Fprintf(out, "settings of the server besides: %s\n", strings.Join(o.Settings, " "))
+	}
 	for _, name := range cases {
 		for _, measure := range measures[name] {
-			fmt.Fprintf(out, "\n%s: ", name)
-			res, err := measure(ctx, &o)
-			if err != nil && ctx.Err() != nil {
-				err = context.Cause(ctx) // and not what it led to
+			if o.Compare > 0 {
+				err = o.compare(ctx, name, measure, r, out)
+			} else {
+				_, err = o.measure(ctx, name, measure, r, out)
 			}
 			if err != nil {
-				fmt.Fprintln(out, "failed")
-				if res != nil && len(res.Rates) > 0 {
-					res.print(out) // what there is says where it failed
-				}
-				return r, fmt.Errorf("measure %s: %w", name, err)
+				return r, err
 			}
-			if o := res.Server.Others; o > 0.2 {
-				res.Notes = append(res.Notes, fmt.Sprintf("other processes kept %.1f cores busy meanwhile; the figures are of what was left", o))
-			}
-			r.Results = append(r.Results, *res)
-			res.print(out)
 		}
 	}
 	return r, nil
+}
+
+// measure adds what it measures to r, and prints it.
+func (o *Options) measure(ctx context.Context, name string, m measure, r *Report, out io.Writer) (*Result, error) {
+	fmt.Fprintf(out, "\n%s: ", name)
+	res, err := m(ctx, o)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx) // and not what it led to
+	}
+	if err != nil {
+		fmt.Fprintln(out, "failed")
+		if res != nil && len(res.Rates) > 0 {
+			res.print(out) // what there is says where it failed
+		}
+		return nil, fmt.Errorf("measure %s: %w", name, err)
+	}
+	res.Settings = o.Settings
+	if o := res.Server.Others; o > 0.2 {
+		res.Notes = append(res.Notes, fmt.Sprintf("other processes kept %.1f cores busy meanwhile; the figures are of what was left", o))
+	}
+	r.Results = append(r.Results, *res)
+	res.print(out)
+	return res, nil
 }
 
 type measure func(context.Context, *Options) (*Result, error)
@@ -195,6 +229,7 @@ type measure func(context.Context, *Options) (*Result, error)
 var measures = map[string][]measure{
 	"direct":      {direct},
 	"direct-1000": {directMany, directLong},
+	"live":        {live},
 	"open":        {open},
 	"idle":        {idle},
 }
@@ -226,9 +261,10 @@ func (o *Options) serve(ctx context.Context, f func(*server) error) error {
 	return o.folder(func(data string) error { return o.serveOn(ctx, data, nil, f) })
 }
 
-// serveOn runs f against a server on the data folder.
-func (o *Options) serveOn(ctx context.Context, data string, env []string, f func(*server) error) (err error) {
-	srv, err := o.start(ctx, data, env)
+// serveOn runs f against a server on the data folder, with settings that the
+// case needs.
+func (o *Options) serveOn(ctx context.Context, data string, settings []string, f func(*server) error) (err error) {
+	srv, err := o.start(ctx, data, slices.Concat(o.Settings, settings))
 	if err != nil {
 		return err
 	}
@@ -254,7 +290,11 @@ func (m *Machine) print(out io.Writer) {
 }
 
 func (r *Result) print(out io.Writer) {
-	fmt.Fprintln(out, r.Load)
+	fmt.Fprint(out, r.Load)
+	if len(r.Settings) > 0 {
+		fmt.Fprintf(out, "; the server with %s", strings.Join(r.Settings, " "))
+	}
+	fmt.Fprintln(out)
 	for _, x := range r.Rates {
 		fmt.Fprintf(out, "  %-28s %12d in %.1f s, %.0f per second\n", x.Unit, x.Count, x.Seconds, x.PerSecond)
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -76,6 +77,10 @@ func TestFaultsAreFound(t *testing.T) {
 		{"direct", "wrong message", "offset 2 is message"},
 		{"direct", "no connect", "the server answered"},
 		{"direct-1000", "wrong message", "offset 2 is message"},
+		{"live", "lost", "offset 2 is message"},
+		{"live", "gap", "offset 3 follows 1"},
+		{"live", "double", "which nobody has sent"},
+		{"live", "wrong message", "offset 2 is message"},
 		{"open", "open lost", "did not reach 1 of 4"},
 		{"open", "open double", "got message 2, want 3"},
 		{"open", "hang up", "lost its connection"},
@@ -85,6 +90,7 @@ func TestFaultsAreFound(t *testing.T) {
 			t.Parallel()
 			o := small(t, &fake{faults: []string{c.fault}}, c.name)
 			o.scale.deliver = 300 * time.Millisecond
+			o.Time = time.Second // most show at somebody's second message
 			r, err := Run(t.Context(), o, &bytes.Buffer{})
 			if err != nil {
 				t.Fatal(err)
@@ -112,10 +118,12 @@ func TestRefusalsEndTheRun(t *testing.T) {
 	for _, c := range []struct{ name, fault, want string }{
 		{"direct", "refuse", "refused on purpose"},
 		{"direct-1000", "short answer", "the answer has 4 UIDs, want 5"},
+		{"live", "no connect", "unauthorized"},
+		{"live", "refuse", "refused on purpose"},
 		{"open", "no connect", "unauthorized"},
 		{"idle", "no connect", "unauthorized"},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		t.Run(c.name+" "+c.fault, func(t *testing.T) {
 			t.Parallel()
 			o := small(t, &fake{faults: []string{c.fault}}, c.name)
 			if _, err := Run(t.Context(), o, &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -176,6 +184,76 @@ func TestServerProcess(t *testing.T) {
 	}
 	if left, err := filepath.Glob(filepath.Join(o.Dir, "*")); err != nil || len(left) != 0 {
 		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// Both sides of a comparison are measured in turn, and each first as often as
+// the other.
+func TestCompare(t *testing.T) {
+	t.Parallel()
+	f := &fake{}
+	o := small(t, f, "live")
+	o.Settings, o.Compare = []string{"trace=false", "x=y"}, 3
+	var out bytes.Buffer
+	r, err := Run(t.Context(), o, &out)
+	if err != nil || !r.Kept() || len(r.Results) != 6 || len(r.Comparisons) != 1 {
+		t.Fatalf("%v\n%s", err, out.String())
+	}
+	var order []string
+	for i, s := range f.started {
+		if !slices.Equal(s, r.Results[i].Settings) {
+			t.Errorf("the result of a server with %q says %q", s, r.Results[i].Settings)
+		}
+		order = append(order, strings.Join(s, " "))
+	}
+	const with = "trace=false x=y"
+	if want := []string{"", with, with, "", "", with}; !slices.Equal(order, want) {
+		t.Errorf("servers were started with %q, want %q", order, want)
+	}
+	c := r.Comparisons[0]
+	if len(c.Pairs) != 3 || c.Unit != "requests" || c.Throughput <= 0 || c.Pairs[1].With.PerSecond != r.Results[2].Rates[0].PerSecond || c.Pairs[1].Without.PerSecond != r.Results[3].Rates[0].PerSecond {
+		t.Errorf("%+v", c)
+	}
+	if !strings.Contains(out.String(), "as it is and with trace=false x=y") || !strings.Contains(out.String(), "median of the pairs") {
+		t.Error(out.String())
+	}
+}
+
+func TestMedianOfPairs(t *testing.T) {
+	t.Parallel()
+	pair := func(without, with float64) Pair {
+		return Pair{Without: Sample{PerSecond: without, CPU: 2 * without}, With: Sample{PerSecond: with}}
+	}
+	for _, tt := range []struct {
+		pairs []Pair
+		want  float64
+	}{
+		{nil, 0},
+		{[]Pair{pair(90, 100)}, 0.9},
+		{[]Pair{pair(90, 100), pair(100, 100), pair(10, 100)}, 0.9},
+		{[]Pair{pair(80, 100), pair(100, 100)}, 0.9},
+		{[]Pair{pair(80, 0)}, 0},
+	} {
+		c := Comparison{Pairs: tt.pairs}
+		if c.sum(); c.Throughput != tt.want || c.CPU != 0 || c.Latency != 0 {
+			t.Errorf("%+v: want %g", c, tt.want)
+		}
+	}
+}
+
+func TestBadSettings(t *testing.T) {
+	t.Parallel()
+	for _, o := range []Options{{Compare: 2}, {Settings: []string{"trace"}}, {Settings: []string{"=x"}}, {Compare: -1, Settings: []string{"a=b"}}} {
+		if r, err := Run(t.Context(), o, &bytes.Buffer{}); r != nil || err == nil {
+			t.Errorf("%+v: %v", o, err)
+		}
+	}
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := startProcess(t.Context(), program, t.TempDir(), []string{"nonsense=1"}); err == nil || !strings.Contains(err.Error(), "unknown flag --nonsense") {
+		t.Errorf("a setting that does not exist: %v", err)
 	}
 }
 

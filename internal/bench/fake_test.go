@@ -49,7 +49,17 @@ func fakeMain() int {
 	f := &fake{key: os.Getenv("PARLEY_APP_KEY"), secret: os.Getenv("PARLEY_APP_SECRET")}
 	s := httptest.NewServer(f)
 	fmt.Println("serving for", f.key)
-	if err := os.WriteFile(filepath.Join(os.Getenv("PARLEY_DATA"), "listen"), []byte(s.Listener.Addr().String()+"\n"), 0o600); err != nil {
+	var data string
+	for _, a := range os.Args {
+		if d, ok := strings.CutPrefix(a, "--data="); ok {
+			data = d
+		}
+		if a == "--nonsense=1" {
+			fmt.Println("unknown flag --nonsense")
+			return 2
+		}
+	}
+	if err := os.WriteFile(filepath.Join(data, "listen"), []byte(s.Listener.Addr().String()+"\n"), 0o600); err != nil {
 		fmt.Println(err)
 		return 1
 	}
@@ -64,6 +74,7 @@ type fake struct {
 	key, secret string
 	faults      []string
 	pingEvery   time.Duration
+	started     [][]string // settings of each start
 
 	mu     sync.Mutex
 	uids   *chat.UIDSource
@@ -80,7 +91,8 @@ type fake struct {
 func (f *fake) has(fault string) bool { return slices.Contains(f.faults, fault) }
 
 // start is for Options.start.
-func (f *fake) start(_ context.Context, data string, env []string) (*server, error) {
+func (f *fake) start(_ context.Context, data string, settings []string) (*server, error) {
+	f.started = append(f.started, settings)
 	f.key, f.secret = "k", "s"
 	f.room, f.conns = nil, nil
 	clear(f.nonces)
@@ -89,8 +101,8 @@ func (f *fake) start(_ context.Context, data string, env []string) (*server, err
 		clear(f.lines)
 		clear(f.lost)
 	}
-	for _, v := range env {
-		if d, ok := strings.CutPrefix(v, "PARLEY_PING_INTERVAL="); ok {
+	for _, v := range settings {
+		if d, ok := strings.CutPrefix(v, "ping-interval="); ok {
 			f.pingEvery, _ = time.ParseDuration(d)
 		}
 	}
@@ -187,6 +199,11 @@ func (f *fake) api(r *http.Request) (string, error) {
 // keep appends to a timeline; a fault shows at the second entry.
 func (f *fake) keep(user string, uid chat.UID, content string) {
 	line := f.lines[user]
+	defer func(had int) {
+		for _, pub := range f.lines[user][had:] {
+			f.tell(user, pub)
+		}
+	}(len(line))
 	second := len(line) == 1
 	if second && f.has("wrong message") {
 		uid = uid.Plus(1)
@@ -205,6 +222,15 @@ func (f *fake) keep(user string, uid chat.UID, content string) {
 		line = append(line, strings.Replace(pub, `"offset":2`, `"offset":3`, 1))
 	}
 	f.lines[user] = line
+}
+
+// tell gives an entry to those of the user who are connected.
+func (f *fake) tell(user, pub string) {
+	for _, c := range f.conns {
+		if c.user == user {
+			c.write(`{"push":{"channel":"me","pub":` + pub + `}}`)
+		}
+	}
 }
 
 func (f *fake) publish(channel, content string) {

@@ -26,7 +26,7 @@ func idle(ctx context.Context, o *Options) (*Result, error) {
 		if err != nil {
 			return err
 		}
-		return o.serveOn(ctx, data, []string{"PARLEY_PING_INTERVAL=" + o.scale.ping.String()}, func(srv *server) error {
+		return o.serveOn(ctx, data, []string{"ping-interval=" + o.scale.ping.String()}, func(srv *server) error {
 			return o.rest(ctx, srv, list, res)
 		})
 	})

@@ -48,13 +48,17 @@ var noLimits = []string{
 const benchKey, benchSecret = "bench", "bench-secret"
 
 // startProcess starts program as a server on the data folder and waits until it
-// is ready.
-func startProcess(ctx context.Context, program, data string, env []string) (*server, error) {
+// is ready. The settings are given as flags: of one that does not exist, the
+// server says so.
+func startProcess(ctx context.Context, program, data string, settings []string) (*server, error) {
 	cmd := exec.Command(program, "serve")
-	cmd.Env = append(cleanEnv(),
-		"PARLEY_DATA="+data, "PARLEY_LISTEN=127.0.0.1:0", "PARLEY_LOG_LEVEL=warn", "PARLEY_SHUTDOWN_SPREAD=0s",
+	for _, s := range settings {
+		cmd.Args = append(cmd.Args, "--"+s)
+	}
+	// The last one counts: these are not to be had otherwise.
+	cmd.Args = append(cmd.Args, "--data="+data, "--listen=127.0.0.1:0")
+	cmd.Env = append(cleanEnv(), "PARLEY_LOG_LEVEL=warn", "PARLEY_SHUTDOWN_SPREAD=0s",
 		"PARLEY_APP_KEY="+benchKey, "PARLEY_APP_SECRET="+benchSecret)
-	cmd.Env = append(cmd.Env, env...)
 	said := &tail{}
 	cmd.Stdout, cmd.Stderr = said, said
 	ownGroup(cmd) // Ctrl-C is for us; we stop the server in order

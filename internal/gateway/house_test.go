@@ -45,6 +45,12 @@ type house struct {
 // newHouse opens a house. Options may be changed before the gateway is made.
 func newHouse(t testing.TB, change ...func(*Options)) *house {
 	t.Helper()
+	return newHouseOn(t, vfs.NewMem(), change...)
+}
+
+// newHouseOn opens a house on what the file system holds.
+func newHouseOn(t testing.TB, fs vfs.FS, change ...func(*Options)) *house {
+	t.Helper()
 	h := &house{t: t, metrics: prometheus.NewRegistry()}
 	logger := slog.New(slog.DiscardHandler)
 	if os.Getenv("PARLEY_TEST_LOG") != "" {
@@ -52,7 +58,7 @@ func newHouse(t testing.TB, change ...func(*Options)) *house {
 	}
 	var c *courier.Courier
 	s, err := pebble.Open(context.Background(), pebble.Options{
-		Dir: "data", FS: vfs.NewMem(), Logger: logger,
+		Dir: "data", FS: fs, Logger: logger,
 		OnCommit: func(cm *store.Commit) { c.OnCommit(cm) },
 	})
 	if err != nil {
@@ -62,7 +68,9 @@ func newHouse(t testing.TB, change ...func(*Options)) *house {
 	if h.dir, err = directory.Open(context.Background(), s, time.Now); err != nil {
 		t.Fatal(err)
 	}
-	if h.app, err = h.dir.CreateApp(context.Background()); err != nil {
+	if apps := h.dir.Apps(); len(apps) > 0 {
+		h.app = apps[0]
+	} else if h.app, err = h.dir.CreateApp(context.Background()); err != nil {
 		t.Fatal(err)
 	}
 	h.rooms = room.New(time.Now)

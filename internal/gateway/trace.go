@@ -76,7 +76,40 @@ func appendOwnTrace(b []byte, r *trace.Report) []byte {
 	}
 	b = appendBetween(b, `,"written":`, written)
 	b = appendBetween(b, `,"acknowledged":`, acked)
-	return append(b, '}')
+	return append(appendChanges(b, &rec.Changes), '}')
+}
+
+// appendChanges appends the members about what has happened to a message, as the
+// events name them.
+func appendChanges(b []byte, c *trace.Changes) []byte {
+	if r := c.Recall; r != nil {
+		b = append(b, `,"recall":{"operatorId":`...)
+		b = appendString(b, r.Operator)
+		if r.Admin {
+			b = append(b, `,"isAdmin":true`...)
+		}
+		if r.Delete {
+			b = append(b, `,"isDelete":true`...)
+		}
+		b = append(b, `,"recalledAt":`...)
+		b = strconv.AppendInt(b, r.At, 10)
+		b = append(b, '}')
+	}
+	if c.EditedAt != 0 {
+		b = append(b, `,"updatedAt":`...)
+		b = strconv.AppendInt(b, c.EditedAt, 10)
+	}
+	if m := &c.Metadata; m.Version > 0 {
+		b = append(b, `,"metadata":{"version":`...)
+		b = strconv.AppendUint(b, m.Version, 10)
+		b = append(b, `,"updatedAt":`...)
+		b = strconv.AppendInt(b, m.At, 10)
+		if m.Told {
+			b = append(b, `,"told":true`...)
+		}
+		b = append(b, '}')
+	}
+	return b
 }
 
 // earlier is the one that was over first, of those that happened.

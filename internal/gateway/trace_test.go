@@ -6,13 +6,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/parleychat/parley/internal/chat"
+	"github.com/parleychat/parley/internal/courier"
 	"github.com/parleychat/parley/internal/store"
 	"github.com/parleychat/parley/internal/trace"
 )
@@ -163,6 +167,23 @@ func TestTraceOfCopies(t *testing.T) {
 	})
 }
 
+// The metadata of one's own message is traced too.
+func TestTraceCallOfMetadata(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.traces()
+	alice, _ := h.connect("alice", "")
+	uid := h.post(&chat.Message{ChannelType: chat.Direct, From: "alice", Type: "app:text", Content: "x", Persist: true, HasMetadata: true}, "bob")[0].String()
+	set := alice.call(2, "message.metadata.set", `{"messageUID":"`+uid+`","metadata":{"k":"v"}}`)
+	if set.Error != nil {
+		t.Fatal(set.Error)
+	}
+	r := alice.call(3, "message.trace", `{"messageUID":"`+uid+`"}`)
+	if want := `,"metadata":{"version":1,` + strings.Trim(string(set.RPC.Data), "{}") + `,"told":true}}`; r.Error != nil || !strings.HasSuffix(string(r.RPC.Data), want) {
+		t.Errorf("%s, want %s", r.RPC.Data, want)
+	}
+}
+
 // Senders are told of their own messages, and less than their app's backend.
 func TestTraceCall(t *testing.T) {
 	t.Parallel()
@@ -199,6 +220,24 @@ func TestTraceCall(t *testing.T) {
 		t.Errorf("acknowledged: %s", text)
 	}
 
+	if strings.Contains(text, "recall") || strings.Contains(text, "updatedAt") || strings.Contains(text, "metadata") {
+		t.Errorf("nothing has happened to it: %s", text)
+	}
+	changed := alice.call(9, "message.update", `{"messageUID":"`+m.MessageUID+`","content":"CHANGED"}`)
+	if changed.Error != nil {
+		t.Fatal(changed.Error)
+	}
+	if text, want := ask(), strings.TrimPrefix(string(changed.RPC.Data), "{"); !strings.HasSuffix(text, ","+want) || strings.Contains(text, "CHANGED") {
+		t.Errorf("changed: %s, want %s", text, want)
+	}
+	uid, err := chat.ParseUID(m.MessageUID)
+	must(t, err)
+	at, err := h.courier.Recall(t.Context(), h.app, &courier.RecallRequest{Subject: courier.Subject{UID: uid, From: "alice"}, Admin: true, Delete: true, Extra: "EXTRA"})
+	must(t, err)
+	if text, want := ask(), fmt.Sprintf(`,"recall":{"operatorId":"alice","isAdmin":true,"isDelete":true,"recalledAt":%d}}`, at); !strings.HasSuffix(text, want) || strings.Contains(text, "EXTRA") {
+		t.Errorf("recalled: %s, want %s", text, want)
+	}
+
 	mallory, _ := h.connect("mallory", "")
 	nothing := chat.NewUID(time.Now().UnixMilli(), chat.Direct, 77, 1).String()
 	for who, p := range map[string]*peer{"the recipient": bob, "a stranger": mallory} {
@@ -216,7 +255,7 @@ func TestTraceCall(t *testing.T) {
 	}
 	// What the backend sent in her name is hers, but whom she is blocked by is not.
 	must(t, h.dir.Block(t.Context(), h.app, "eve", "", []string{"alice"}))
-	uid := h.post(&chat.Message{ChannelType: chat.Direct, From: "alice", Type: "app:text", Content: "x", VerifyBlocklist: true}, "bob", "eve")[0]
+	uid = h.post(&chat.Message{ChannelType: chat.Direct, From: "alice", Type: "app:text", Content: "x", VerifyBlocklist: true}, "bob", "eve")[0]
 	if r := alice.call(8, "message.trace", `{"messageUID":"`+uid.String()+`"}`); r.Error != nil || strings.Contains(string(r.RPC.Data), "eve") {
 		t.Errorf("%+v", r)
 	}
@@ -312,6 +351,130 @@ func TestTrailsOfEndedSessionsAreBounded(t *testing.T) {
 	}
 }
 
+// A power cut takes from traces what was not stored, and nothing else: what was
+// is told as it happened, and nothing is told that did not happen.
+func TestTraceOverCrash(t *testing.T) {
+	t.Parallel()
+	rng := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0))
+	fs := vfs.NewCrashableMem()
+	// By UID, what is stored of the sessions it was given to.
+	type what struct{ written, acked int }
+	known := map[chat.UID]what{}
+	var uids []chat.UID // by offset, from 1
+	check := func(h *house, when string) {
+		t.Helper()
+		tr := h.traces()
+		for i, uid := range uids {
+			r := h.trace(tr, uid)
+			var got what
+			for _, s := range r.Reached.Sessions {
+				if s.Written.Until > 0 {
+					got.written++
+				}
+				if s.Acked.Until > 0 {
+					got.acked++
+				}
+				if s.Device != "phone" || s.Written.From > s.Written.Until || s.Acked.From > s.Acked.Until {
+					t.Errorf("%s: session %+v", when, s)
+				}
+			}
+			if want := known[uid]; got != want || r.Offset != uint64(i)+1 || r.Target != "bob" {
+				t.Errorf("%s: message %d at %d was %+v, want %+v", when, i+1, r.Offset, got, want)
+			}
+		}
+	}
+	for round := range 6 {
+		h := newHouseOn(t, fs, func(o *Options) { o.PingInterval = time.Hour })
+		check(h, fmt.Sprintf("after %d cuts", round))
+		h.set("limits.direct", "0")
+		// From here on only this test stores trails.
+		h.trails.flushMu.Lock()
+		// Everything comes again: to another session, each time.
+		p, _ := h.connect("bob", `{"deviceId":"phone","from":"oldest"}`)
+		acked := 0
+		give := func() {
+			for range 3 + rng.IntN(20) {
+				uids = append(uids, h.send(chat.Direct, "alice", "x", "bob")[0])
+				p.line()
+			}
+			// Answered in a turn that follows those of the entries.
+			acked += rng.IntN(len(uids) - acked)
+			p.call(2, "ack", fmt.Sprintf(`{"offset":%d}`, acked))
+		}
+		give()
+		h.trails.flushMu.Unlock()
+		must(t, h.Settle(t.Context(), h.app.ID, []string{"bob"}))
+		h.trails.flushMu.Lock()
+		for i, uid := range uids {
+			k := known[uid]
+			k.written++
+			if i < acked {
+				k.acked++
+			}
+			known[uid] = k
+		}
+		if round%2 == 0 { // otherwise nothing follows that would take it to the disk
+			give()
+		}
+		fs = fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(101), RNG: rng})
+		h.trails.flushMu.Unlock()
+	}
+	check(newHouseOn(t, fs), "in the end")
+}
+
+// However many sessions are given something, a flush stores a bounded number of
+// ranges. The others wait their turn and are not forgotten.
+func TestTrailsOfOneFlushAreBounded(t *testing.T) {
+	t.Parallel()
+	s := &refusing{Store: noStore{}}
+	g := New(Options{Store: s})
+	const more = 100
+	give := func(c *conn) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.pos++
+		c.noteWrittenLocked()
+	}
+	var conns []*conn
+	for i := range trailSessions + more {
+		c := benchConn(g, fmt.Sprint("u", i))
+		conns = append(conns, c)
+		give(c)
+	}
+	must(t, g.trails.flush(t.Context()))
+	if n := len(s.taken()); n != trailSessions {
+		t.Errorf("%d ranges were stored at first", n)
+	}
+	for _, c := range conns {
+		give(c)
+	}
+	// One of those that wait goes, and leaves no place behind.
+	gone := conns[trailSessions]
+	gone.mu.Lock()
+	g.trails.endLocked(gone)
+	gone.mu.Unlock()
+	must(t, g.trails.flush(t.Context()))
+	puts := s.taken()
+	long := map[string]bool{}
+	for _, d := range puts {
+		if d.After == 0 {
+			long[d.User] = d.To == 2
+		}
+	}
+	if len(puts) != trailSessions+1 || len(long) != more {
+		t.Errorf("%d ranges were stored then, %d from the start", len(puts), len(long))
+	}
+	for _, c := range conns[trailSessions:] {
+		if !long[c.user] {
+			t.Errorf("%s waited and its range did not grow", c.user)
+		}
+	}
+	must(t, g.trails.flush(t.Context()))
+	if n := len(s.taken()); n != more-1 || len(g.trails.dirty) != 0 {
+		t.Errorf("%d ranges were stored in the end, %d sessions wait", n, len(g.trails.dirty))
+	}
+}
+
 func TestNoTrails(t *testing.T) {
 	t.Parallel()
 	var s *refusing
@@ -330,37 +493,44 @@ func TestNoTrails(t *testing.T) {
 	}
 }
 
-// What a delivery costs more because it can be traced, storing included: each
-// session gets one entry between two flushes, which is the dearest there is.
+// What a delivery costs more because it can be traced, storing included: where
+// each session gets so many entries between two flushes. One is the dearest there
+// is.
 func BenchmarkTrail(b *testing.B) {
-	for _, off := range []bool{false, true} {
-		b.Run(map[bool]string{false: "on", true: "off"}[off], func(b *testing.B) {
-			h := newHouse(b, func(o *Options) { o.NoTrails = off })
-			const users = 1000
-			var to []string
-			for i := range users {
-				to = append(to, fmt.Sprint("u", i))
+	for _, each := range []int{1, 25} {
+		for _, off := range []bool{false, true} {
+			b.Run(fmt.Sprintf("each=%d/%s", each, map[bool]string{false: "on", true: "off"}[off]), func(b *testing.B) {
+				benchTrail(b, each, off)
+			})
+		}
+	}
+}
+
+func benchTrail(b *testing.B, each int, off bool) {
+	h := newHouse(b, func(o *Options) { o.NoTrails = off })
+	const users = 1000
+	var to []string
+	for i := range users {
+		to = append(to, fmt.Sprint("u", i))
+	}
+	h.set("limits.direct", "0")
+	h.send(chat.Direct, "alice", strings.Repeat("x", 200), to...)
+	r := newRunner(h.Gateway)
+	conns := make([]*conn, users)
+	for i := range conns {
+		conns[i] = benchConn(h.Gateway, to[i])
+		conns[i].app = h.app.ID
+	}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		c := conns[i%users]
+		c.pos, c.trail.wrote = 0, 0
+		c.behind.Store(true)
+		r.turn(c)
+		if i%(users*each) == users*each-1 {
+			if err := h.trails.flush(b.Context()); err != nil {
+				b.Fatal(err)
 			}
-			h.set("limits.direct", "0")
-			h.send(chat.Direct, "alice", strings.Repeat("x", 200), to...)
-			r := newRunner(h.Gateway)
-			conns := make([]*conn, users)
-			for i := range conns {
-				conns[i] = benchConn(h.Gateway, to[i])
-				conns[i].app = h.app.ID
-			}
-			b.ReportAllocs()
-			for i := 0; b.Loop(); i++ {
-				c := conns[i%users]
-				c.pos, c.trail.wrote = 0, 0
-				c.behind.Store(true)
-				r.turn(c)
-				if i%users == users-1 {
-					if err := h.trails.flush(b.Context()); err != nil {
-						b.Fatal(err)
-					}
-				}
-			}
-		})
+		}
 	}
 }

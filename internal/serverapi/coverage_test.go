@@ -50,7 +50,7 @@ var coveredBy = map[string][]string{
 
 	"setChannelPin": {"serverapi.TestPin", "gateway.TestClientsPin"},
 
-	"traceMessage": {"serverapi.TestTrace", "serverapi.TestTraceRefused", "gateway.TestTraceOfSessions", "node.TestTraceOverRestart", "e2e.TestWhatBecomesOfMessages"},
+	"traceMessage": {"serverapi.TestTrace", "serverapi.TestTraceOfChanges", "serverapi.TestTraceRefused", "gateway.TestTraceOfSessions", "node.TestTraceOverRestart", "e2e.TestWhatBecomesOfMessages"},
 }
 
 // isOurs reports whether an operation is one that the platform does not have.

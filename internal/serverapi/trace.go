@@ -132,11 +132,12 @@ func appendRecipient(b []byte, open bool, r *trace.Recipient) []byte {
 			b = append(b, `,"queuedFor":`...)
 			b = strconv.AppendInt(b, int64(r.Members), 10)
 		}
-		return append(b, '}')
+		return append(appendChanges(b, &r.Changes), '}')
 	}
 	b = append(b, `","userId":`...)
 	b = appendQuoted(b, r.Target)
 	b = appendReached(b, r.Offset, &r.Reached)
+	b = appendChanges(b, &r.Changes)
 	if r.Copy != nil {
 		b = append(b, `,"senderCopy":{"userId":`...)
 		b = appendQuoted(b, r.Copy.User)
@@ -144,6 +145,36 @@ func appendRecipient(b []byte, open bool, r *trace.Recipient) []byte {
 		b = append(b, '}')
 	}
 	return append(b, '}')
+}
+
+// appendChanges appends the members about what has happened to a message; most
+// have none.
+func appendChanges(b []byte, c *trace.Changes) []byte {
+	if r := c.Recall; r != nil {
+		b = append(b, `,"recall":{"operatorId":`...)
+		b = appendQuoted(b, r.Operator)
+		b = append(b, `,"isAdmin":`...)
+		b = strconv.AppendBool(b, r.Admin)
+		b = append(b, `,"isDelete":`...)
+		b = strconv.AppendBool(b, r.Delete)
+		b = append(b, `,"recalledAt":`...)
+		b = strconv.AppendInt(b, r.At, 10)
+		b = append(b, '}')
+	}
+	if c.EditedAt != 0 {
+		b = append(b, `,"updatedAt":`...)
+		b = strconv.AppendInt(b, c.EditedAt, 10)
+	}
+	if m := &c.Metadata; m.Version > 0 {
+		b = append(b, `,"metadata":{"version":`...)
+		b = strconv.AppendUint(b, m.Version, 10)
+		b = append(b, `,"updatedAt":`...)
+		b = strconv.AppendInt(b, m.At, 10)
+		b = append(b, `,"told":`...)
+		b = strconv.AppendBool(b, m.Told)
+		b = append(b, '}')
+	}
+	return b
 }
 
 func appendReached(b []byte, offset uint64, r *trace.Reached) []byte {

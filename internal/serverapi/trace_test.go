@@ -136,6 +136,63 @@ func must(t *testing.T, err error) {
 	}
 }
 
+// What has happened to the message of each recipient is told with it, and none
+// of the content.
+func TestTraceOfChanges(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	uids := w.sentUIDs(direct, withMeta)
+	uid, untouched := uids[0], uids[1]
+	want := func(uid, members string) {
+		t.Helper()
+		all := traceRecipients(t, w, uid)
+		if want := `"devices":[]` + members + `,"senderCopy"`; !strings.Contains(all, want) {
+			t.Errorf("got %s\nwant %s", all, want)
+		}
+	}
+	want(uid, "")
+	w.clock.advance(time.Minute)
+	first := w.clock.ms.Load()
+	w.call(updateDirectPath, updateBody(uid, "CHANGED")).want(t, 200, 0, "")
+	w.call(setMeta, metaBody("u2", uid, `"metadata":{"k":"VALUE"}`)).want(t, 200, 0, "")
+	want(uid, fmt.Sprintf(`,"updatedAt":%d,"metadata":{"version":1,"updatedAt":%[1]d,"told":true}`, first))
+	w.clock.advance(500 * time.Millisecond)
+	second := w.clock.ms.Load()
+	w.call(deleteMeta, metaBody("u2", uid, `"keys":["k"]`)).want(t, 200, 0, "")
+	want(uid, fmt.Sprintf(`,"updatedAt":%d,"metadata":{"version":2,"updatedAt":%d,"told":false}`, first, second))
+	w.clock.advance(2 * time.Second)
+	third := w.clock.ms.Load()
+	// The pair is gone now, and with it when it went: the event's time stands for it.
+	w.wantTold("u1", "map[k:VALUE] [] u2", "map[] [k] u2")
+	want(uid, fmt.Sprintf(`,"updatedAt":%d,"metadata":{"version":2,"updatedAt":%d,"told":true}`, first, third))
+	want(untouched, "")
+
+	// Nothing lies over a message that is not there any more.
+	w.call(recall, recallBody(uid, `,"isAdmin":1,"extra":"EXTRA"`)).want(t, 200, 0, "")
+	recalled := fmt.Sprintf(`,"recall":{"operatorId":"u1","isAdmin":true,"isDelete":false,"recalledAt":%d}`, third)
+	want(uid, recalled)
+	w.restart()
+	want(uid, recalled)
+	want(untouched, "")
+	room := w.post(open, `{"fromUserId":"u1","toChannelIds":["r1"],"messageType":"app:t","content":"x"}`)
+	w.call(recall, fmt.Sprintf(`{"fromUserId":"u1","channelType":4,"channelId":"r1","messageUID":%q,"isDelete":1}`, room)).want(t, 200, 0, "")
+	if all := traceRecipients(t, w, room); !strings.Contains(all, fmt.Sprintf(`"recall":{"operatorId":"u1","isAdmin":false,"isDelete":true,"recalledAt":%d}}`, uidOf(t, room).Millis())) { // never before it was sent
+		t.Error(all)
+	}
+}
+
+// traceRecipients is a trace, which must tell no content.
+func traceRecipients(t *testing.T, w *world, uid string) string {
+	t.Helper()
+	r := w.call(tracePath, traceBody(uid, ""))
+	for _, secret := range []string{"CHANGED", "VALUE", "EXTRA"} {
+		if strings.Contains(r.Body, secret) {
+			t.Errorf("a trace shows %s: %s", secret, r.Body)
+		}
+	}
+	return r.Body
+}
+
 // A shorter retention of the app's counts for its traces.
 func TestTraceRetention(t *testing.T) {
 	t.Parallel()

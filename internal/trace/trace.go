@@ -1,6 +1,7 @@
 // Package trace tells what became of a message: who asked for it, when it was
 // committed, and for each recipient where it stands in their timeline, which
-// sessions it was written to and which of them have acknowledged it.
+// sessions it was written to and which of them have acknowledged it, and what
+// has happened to the message itself since.
 //
 // Nothing is written per message and recipient for this. Who asked and when is
 // the stored message; offsets are the request's; delivery is looked up in the
@@ -26,6 +27,7 @@ type Store interface {
 	store.Deliveries
 	Find(ctx context.Context, app chat.AppID, uid chat.UID) (*store.Append, error)
 	Devices(ctx context.Context, app chat.AppID, user string) ([]store.Device, error)
+	Overlays(ctx context.Context, app chat.AppID, uids []chat.UID) ([]*chat.State, error)
 	Epoch() string
 }
 
@@ -69,6 +71,7 @@ type Recipient struct {
 	Target  string // user, or channel
 	Offset  uint64 // in the user's timeline; 0 for a channel
 	Reached Reached
+	Changes Changes
 
 	// Copy is what became of the sender's own copy; nil when there is none.
 	Copy *Copy
@@ -112,6 +115,43 @@ type Device struct {
 	SeenAt int64 // Unix ms
 }
 
+// Changes is what has happened to a message for one recipient since it was sent.
+// It has no content: who may ask for traces need not be one who may read messages.
+type Changes struct {
+	Recall   *chat.Recall // nil unless it was recalled
+	EditedAt int64        // Unix ms; 0 while its content is the one that was sent
+	Metadata Metadata
+}
+
+// Metadata is how often a message's metadata was changed and since when it is as
+// it is. The zero of it is the metadata that was sent.
+type Metadata struct {
+	Version uint64
+	At      int64 // Unix ms
+	Told    bool  // those concerned have been told of this version
+}
+
+func changesOf(st *chat.State) (c Changes) {
+	if st == nil {
+		return c
+	}
+	c.Recall = st.Recall
+	if st.Edit != nil {
+		c.EditedAt = st.Edit.At
+	}
+	if st.Version > 0 {
+		// A key that is gone is forgotten when all know of it: the last change is
+		// then as old as the news of it.
+		c.Metadata = Metadata{Version: st.Version, At: st.ToldAt, Told: st.Told == st.Version}
+		for _, p := range st.Metadata {
+			if p.Version == st.Version {
+				c.Metadata.At = p.At
+			}
+		}
+	}
+	return c
+}
+
 // A Page says which of a request's recipients are asked for. The zero of it is
 // the one whom the UID names.
 type Page struct {
@@ -147,7 +187,25 @@ func (t *Tracer) Trace(ctx context.Context, app *chat.App, uid chat.UID, p Page)
 	} else {
 		err = t.users(ctx, app, r, a, from, to)
 	}
-	return r, err
+	if err != nil {
+		return nil, err
+	}
+	return r, t.changes(ctx, app.ID, r)
+}
+
+func (t *Tracer) changes(ctx context.Context, app chat.AppID, r *Report) error {
+	uids := make([]chat.UID, len(r.Recipients))
+	for i := range uids {
+		uids[i] = r.Recipients[i].UID
+	}
+	states, err := t.store.Overlays(ctx, app, uids)
+	if err != nil {
+		return err
+	}
+	for i, st := range states {
+		r.Recipients[i].Changes = changesOf(st)
+	}
+	return nil
 }
 
 // TraceOwn is Trace for a sender's own client: the messages of others are not
