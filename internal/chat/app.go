@@ -72,6 +72,7 @@ type Settings struct {
 	LimitDefault Rate
 	LimitClient  Rate
 	LimitHistory Rate
+	LimitStream  Rate
 
 	AuthWindow time.Duration
 	AuthReplay bool
@@ -79,6 +80,7 @@ type Settings struct {
 	TokenLifetime time.Duration
 	MissedDays    int
 	History       bool
+	StreamIdle    time.Duration
 
 	OpenIdle   time.Duration
 	OpenStrict bool
@@ -116,12 +118,14 @@ var AppSettings = []Setting{
 	rateSetting("limits.token", "200/s", "Calls that issue access tokens.", func(s *Settings) *Rate { return &s.LimitToken }),
 	rateSetting("limits.default", "100/s", "Calls of each operation without a limit of its own.", func(s *Settings) *Rate { return &s.LimitDefault }),
 	rateSetting("limits.history", "10/s", "Calls of each operation that lists history.", func(s *Settings) *Rate { return &s.LimitHistory }),
+	rateSetting("limits.stream", "100/s", "Chunks of streams, the first of each not counted: that one is a direct message.", func(s *Settings) *Rate { return &s.LimitStream }),
 	rateSetting("limits.client", "5/s", "Messages that each client connection may send.", func(s *Settings) *Rate { return &s.LimitClient }),
 	durationSetting("auth.window", "5m", 0, 24*time.Hour, "How far a call's Timestamp may be from the server's clock, either way. 0 turns the check off, and with it the replay guard.", func(s *Settings) *time.Duration { return &s.AuthWindow }),
 	boolSetting("auth.replay", "true", "Refuse a second call with the same four auth headers within the window.", func(s *Settings) *bool { return &s.AuthReplay }),
 	durationSetting("tokens.lifetime", "0", 0, 10*365*24*time.Hour, "How long access tokens are valid, counted from issue. 0 is for ever.", func(s *Settings) *time.Duration { return &s.TokenLifetime }),
 	intSetting("missed.days", "7", 1, 7, "Days that missed messages wait for recipients who are away.", func(s *Settings) *int { return &s.MissedDays }),
 	boolSetting("history.enabled", "true", "Store messages with shouldPersist 1 in history.", func(s *Settings) *bool { return &s.History }),
+	durationSetting("streams.idle", "60s", time.Second, 24*time.Hour, "How long a stream message may go without a chunk before it is closed with what it has. Counts for streams begun from then on.", func(s *Settings) *time.Duration { return &s.StreamIdle }),
 	durationSetting("open.idle", "1h", time.Hour, 24*time.Hour, "How long an open channel lives in which nobody enters, leaves or writes, unless it was made with a time of its own.", func(s *Settings) *time.Duration { return &s.OpenIdle }),
 	boolSetting("open.strict", "false", "Open channels exist only once they are created: entering or writing makes none.", func(s *Settings) *bool { return &s.OpenStrict }),
 	boolSetting("open.single", "true", "A user is in one open channel at a time: entering one leaves the other.", func(s *Settings) *bool { return &s.OpenSingle }),

@@ -14,7 +14,8 @@ type Event struct {
 	Delete bool   // recall: nothing is to be left in its place
 	Extra  string // recall
 
-	Content string // update: the new one
+	Content string // update: the new one; of a stream's chunk its text
+	Seq     uint64 // of a stream's chunk
 
 	Set     map[string]string // metadata: pairs that are new or changed
 	Removed []string          // metadata: keys that are gone
@@ -35,7 +36,13 @@ const (
 	EventRecall   EventKind = 1
 	EventUpdate   EventKind = 2
 	EventMetadata EventKind = 3
-	EventChannel  EventKind = 8
+	// EventStream is a chunk of a stream, told to who is online as it comes and
+	// never kept.
+	EventStream EventKind = 4
+	// EventStreamEnd says that a stream is complete: in timelines it stands for
+	// the whole message.
+	EventStreamEnd EventKind = 5
+	EventChannel   EventKind = 8
 
 	// Of open channels. They are told to who is there and never stored.
 	EventParticipants EventKind = 16
@@ -56,6 +63,10 @@ func (k EventKind) String() string {
 		return "update"
 	case EventMetadata:
 		return "metadata"
+	case EventStream:
+		return "stream"
+	case EventStreamEnd:
+		return "message"
 	case EventChannel:
 		return "channel"
 	case EventParticipants:
@@ -99,15 +110,21 @@ type State struct {
 	Recall *Recall // nil unless it was recalled
 	Edit   *Edit   // nil unless its content was changed
 
+	// Stream is set while and after the message's text came in chunks.
+	Stream *Stream
+
 	// Metadata counts in place of the message's own once Version is above 0.
 	// Every change to it makes a new Version.
 	Metadata map[string]Pair
 	Version  uint64
 	// Told is the Version that timelines know of, since ToldAt (Unix ms). While
-	// it is behind, they are due to be told at Due.
+	// it is behind, they are to be told.
 	Told   uint64
 	ToldAt int64
-	Due    int64
+	// Due is when the message is to be looked at again (Unix ms, 0 for never): to
+	// tell of its metadata or to close its stream, whichever comes first. It may
+	// be too early.
+	Due int64
 	// Of the changes since Told: who made the last one, and who made all of them
 	// and need not be told; empty when there are several.
 	Operator string

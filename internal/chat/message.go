@@ -63,6 +63,7 @@ type Message struct {
 	Echo              bool // the sender asked for a copy on their own devices
 	VerifyBlocklist   bool
 	HasMetadata       bool
+	Stream            bool // its text comes in chunks; Content is that of the first
 	Metadata          map[string]string
 
 	Push     PushOptions
@@ -122,7 +123,13 @@ func (m *Message) Ephemeral() bool {
 
 // Check says whether the message may be sent under the app's settings, and
 // fills in Flags. Errors name the request's fields.
-func (m *Message) Check(s *Settings) error {
+func (m *Message) Check(s *Settings) error { return m.check(s, false) }
+
+// CheckMade is Check for a message whose content was made by us, of parts that
+// were checked: what is made of a stream's text is longer than the text.
+func (m *Message) CheckMade(s *Settings) error { return m.check(s, true) }
+
+func (m *Message) check(s *Settings, made bool) error {
 	if err := CheckID("fromUserId", m.From); err != nil {
 		return err
 	}
@@ -131,8 +138,10 @@ func (m *Message) Check(s *Settings) error {
 		return err
 	}
 	m.Flags = flags
-	if err := CheckContent(m.Type, m.Content); err != nil {
-		return err
+	if !made {
+		if err := CheckContent(m.Type, m.Content); err != nil {
+			return err
+		}
 	}
 	if n := len(m.Push.Content); n > MaxPushText {
 		return TooLong("pushContent", MaxPushText, n, "bytes")

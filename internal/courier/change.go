@@ -15,7 +15,7 @@ type subject struct {
 	message *chat.Message
 	target  string
 	history bool
-	state   chat.State // as it is; the zero of it when nothing has happened yet
+	state   chat.State // as it is, without the text of a stream; the zero of it when nothing has happened yet
 }
 
 // sides are the users of the channel; an open channel has none of its own.
@@ -53,7 +53,13 @@ func (c *Courier) change(ctx context.Context, app chat.AppID, uid chat.UID, do f
 		end()
 		return err
 	}
-	a.Done = func(error) { end() }
+	settled := a.Done
+	a.Done = func(err error) {
+		end()
+		if settled != nil {
+			settled(err)
+		}
+	}
 	return c.store.Append(ctx, a)
 }
 
@@ -73,7 +79,7 @@ func (c *Courier) subject(ctx context.Context, app chat.AppID, uid chat.UID) (*s
 	if err != nil {
 		return nil, err
 	}
-	states, err := c.archive.Overlays(ctx, app, []chat.UID{uid})
+	state, err := c.archive.BareOverlay(ctx, app, uid)
 	if err != nil {
 		return nil, err
 	}
@@ -81,8 +87,8 @@ func (c *Courier) subject(ctx context.Context, app chat.AppID, uid chat.UID) (*s
 		uid: uid, message: found.Message, history: found.History,
 		target: found.Targets[uid.IndexIn(found.Placed.First, len(found.Targets))],
 	}
-	if states[0] != nil {
-		s.state = *states[0]
+	if state != nil {
+		s.state = *state
 	}
 	return s, nil
 }

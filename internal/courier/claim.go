@@ -100,6 +100,14 @@ func (cl *Claim) settle(err error) {
 	}
 }
 
+// carry lets the append remember that the request was carried out, and the store
+// say how the claim ends.
+func (cl *Claim) carry(a *store.Append) {
+	if cl != nil {
+		a.Once, a.Done, cl.appending = &cl.once, cl.finish, true
+	}
+}
+
 // finish lets twins go on: they find the outcome in the store.
 func (cl *Claim) finish(error) {
 	cl.owner.mu.Lock()

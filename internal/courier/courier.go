@@ -117,6 +117,10 @@ type Send struct {
 	Message *chat.Message // complete but for Flags
 	Targets []string      // user or channel ids as given, duplicates allowed
 	Claim   *Claim        // when the request came with an idempotency key
+
+	// stream is set when the message is the first chunk of one: its content was made
+	// of parts that were checked.
+	stream *chat.Stream
 }
 
 // A Sent is the outcome of a Send.
@@ -179,7 +183,7 @@ func (c *Courier) send(ctx context.Context, app *chat.App, s *Send) (*Sent, erro
 	if s.Claim != nil && s.Claim.prior != nil {
 		return repeat(m, s.Claim.prior, targets), nil
 	}
-	if err := check(m, &app.Settings); err != nil {
+	if err := check(m, &app.Settings, s.stream != nil); err != nil {
 		return nil, err
 	}
 	if app.Settings.RegisteredUsersOnly {
@@ -225,12 +229,13 @@ func (c *Courier) send(ctx context.Context, app *chat.App, s *Send) (*Sent, erro
 		History: m.Persist && app.Settings.History,
 		Left:    left,
 	}
+	if s.stream.Open() {
+		a.States = begun(s.stream, a.History)
+	}
 	if s.Claim != nil {
 		s.Claim.once.Left = left
-		a.Once = &s.Claim.once
-		a.Done = s.Claim.finish
-		s.Claim.appending = true
 	}
+	s.Claim.carry(a)
 	if err := c.store.Append(ctx, a); err != nil {
 		if chat.KindOf(err) == chat.KindUnavailable {
 			// Nothing was kept. Without this, retries against a full disk would
@@ -306,8 +311,14 @@ func (c *Courier) leaveOut(ctx context.Context, app *chat.App, m *chat.Message, 
 }
 
 // check is every rule about a message that does not depend on where it goes.
-func check(m *chat.Message, s *chat.Settings) error {
-	if err := m.Check(s); err != nil {
+func check(m *chat.Message, s *chat.Settings, made bool) error {
+	err := error(nil)
+	if made {
+		err = m.CheckMade(s)
+	} else {
+		err = m.Check(s)
+	}
+	if err != nil {
 		return err
 	}
 	// With push disabled its settings are ignored unread.

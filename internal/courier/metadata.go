@@ -2,8 +2,6 @@ package courier
 
 import (
 	"context"
-	"errors"
-	"log/slog"
 	"maps"
 	"slices"
 	"time"
@@ -12,16 +10,9 @@ import (
 	"github.com/parleychat/parley/internal/store"
 )
 
-const (
-	// gatherMetadata is how long changes of one message's metadata are gathered:
-	// timelines are told of them at most once in this time.
-	gatherMetadata = 2 * time.Second
-
-	// dueEvery is how often is looked for what is due, and dueBatch how much of
-	// it is done at a time.
-	dueEvery = 250 * time.Millisecond
-	dueBatch = 100
-)
+// gatherMetadata is how long changes of one message's metadata are gathered:
+// timelines are told of them at most once in this time.
+const gatherMetadata = 2 * time.Second
 
 // A MetadataRequest asks for pairs of a message's metadata to be set and removed.
 type MetadataRequest struct {
@@ -58,17 +49,13 @@ func (c *Courier) ChangeMetadata(ctx context.Context, app *chat.App, q *Metadata
 			at = s.metadataSince(q)
 			return nil, nil
 		}
-		due := s.state.ToldAt + gatherMetadata.Milliseconds()
 		switch now := c.now().UnixMilli(); {
 		// Removed keys are remembered until they are told of; there must not be
 		// any number of them.
 		case len(st.Metadata) > 2*chat.MaxMetadata:
-		case s.state.Due != 0:
-			due = s.state.Due
-			fallthrough
 		// A clock that was set back must not hold the news up.
-		case now < due && s.state.ToldAt <= now:
-			st.Due = due
+		case s.state.Told != s.state.Version, now < newsDue(&s.state) && s.state.ToldAt <= now:
+			st.Due = dueOf(&st)
 			return s.keep(s.next(st, keys...)), nil
 		}
 		return s.tellMetadata(st, keys, at, q.RequestID), nil
@@ -199,7 +186,8 @@ func (s *subject) tellMetadata(st chat.State, keys []string, at int64, requestID
 		told.Metadata[k] = p
 	}
 	slices.Sort(ev.Removed)
-	told.Told, told.ToldAt, told.Due, told.Operator, told.Quiet = st.Version, at, 0, "", ""
+	told.Told, told.ToldAt, told.Operator, told.Quiet = st.Version, at, "", ""
+	told.Due = dueOf(&told)
 	change := s.next(told, keys...)
 
 	m := s.message
@@ -250,61 +238,4 @@ func pairsOf(m *chat.Message, uid chat.UID, st *chat.State) (list []MetadataPair
 		return 1
 	})
 	return list
-}
-
-// RunDue tells of changes of metadata whose time has come, until ctx ends. What is
-// due is in the store, so a crash delays it and loses nothing. It must have ended
-// before the store is closed.
-func (c *Courier) RunDue(ctx context.Context) {
-	t := time.NewTicker(dueEvery)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-		}
-		for more := true; more && ctx.Err() == nil; {
-			n, err := c.tellDue(ctx)
-			if err != nil && ctx.Err() == nil {
-				c.log.Error("telling of changed metadata failed and will be tried again", "error", err)
-			}
-			more = err == nil && n == dueBatch
-		}
-	}
-}
-
-func (c *Courier) tellDue(ctx context.Context) (int, error) {
-	list, err := c.archive.Due(ctx, c.now().UnixMilli(), dueBatch)
-	if err != nil {
-		return 0, err
-	}
-	var errs []error
-	for _, d := range list {
-		err := c.change(ctx, d.App, d.UID, func(s *subject) (*store.Append, error) {
-			if s.state.Due != d.Due {
-				return nil, nil // somebody was quicker
-			}
-			return s.tellMetadata(s.state, nil, c.after(s.uid), ""), nil
-		})
-		if errors.Is(err, &chat.Error{Kind: chat.KindNotFound}) {
-			// The message has expired, and there is nothing to tell any more.
-			err = c.store.Append(ctx, &store.Append{
-				Message: &chat.Message{App: d.App, ChannelType: d.UID.ChannelType()},
-				States:  []store.StateChange{{UID: d.UID, WasDue: d.Due}},
-			})
-		}
-		if err != nil {
-			errs = append(errs, err)
-		}
-	}
-	return len(list), errors.Join(errs...)
-}
-
-// logger is where there is nobody to answer to.
-func logger(l *slog.Logger) *slog.Logger {
-	if l == nil {
-		return slog.New(slog.DiscardHandler)
-	}
-	return l
 }

@@ -14,6 +14,10 @@ type metrics struct {
 	left           prometheus.Counter
 	openDeliveries prometheus.Counter
 	shedBy         *prometheus.CounterVec
+	chunks         prometheus.Counter
+	streams        *prometheus.CounterVec
+
+	streamsBySender, streamsByTime prometheus.Counter
 
 	// Looked up once: the labels are few and the send path is hot.
 	acceptedBy, recipientsBy map[chat.ChannelType]prometheus.Counter
@@ -42,14 +46,21 @@ func newMetrics(reg prometheus.Registerer) metrics {
 		shedBy: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "parley_open_shed_total", Help: "Open channel messages that a channel did not take, by class and reason.",
 		}, []string{"class", "reason"}),
+		chunks: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "parley_stream_chunks_total", Help: "Chunks of stream messages made durable, the first of each among them.",
+		}),
+		streams: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "parley_streams_ended_total", Help: "Stream messages that were ended: by their sender, or for having been left alone.",
+		}, []string{"by"}),
 		acceptedBy: map[chat.ChannelType]prometheus.Counter{}, recipientsBy: map[chat.ChannelType]prometheus.Counter{},
 	}
 	for ct := range rules {
 		m.acceptedBy[ct] = m.accepted.WithLabelValues(ct.String())
 		m.recipientsBy[ct] = m.recipients.WithLabelValues(ct.String())
 	}
+	m.streamsBySender, m.streamsByTime = m.streams.WithLabelValues("sender"), m.streams.WithLabelValues("time")
 	if reg != nil {
-		reg.MustRegister(m.accepted, m.recipients, m.refused, m.repeated, m.left, m.openDeliveries, m.shedBy)
+		reg.MustRegister(m.accepted, m.recipients, m.refused, m.repeated, m.left, m.openDeliveries, m.shedBy, m.chunks, m.streams)
 	}
 	return m
 }

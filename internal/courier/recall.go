@@ -40,11 +40,14 @@ func (c *Courier) Recall(ctx context.Context, app *chat.App, q *RecallRequest) (
 			return nil, nil
 		}
 		at = c.after(q.UID)
-		// What lay over the content has nothing to lie over any more.
+		// What lay over the content has nothing to lie over any more, the chunks of
+		// a stream among it.
 		st := chat.State{Recall: &chat.Recall{Operator: q.From, At: at, Admin: q.Admin, Delete: q.Delete, Extra: q.Extra}}
+		change := s.next(st, s.keys()...)
+		change.Joined = s.state.Stream != nil && s.state.Stream.Seq > 1
 		a := s.tell(&chat.Event{
 			Kind: chat.EventRecall, Operator: q.From, At: at, Admin: q.Admin, Delete: q.Delete, Extra: q.Extra,
-		}, q.RequestID, s.next(st, s.keys()...))
+		}, q.RequestID, change)
 		a.Message.Push.Disabled, a.Message.DisableUpdateLast = q.DisablePush, q.DisableUpdateLast
 		return a, nil
 	})
@@ -97,8 +100,11 @@ func seen(m *chat.Message, st *chat.State) *chat.Message {
 			}
 		}
 	}
-	if st.Edit != nil {
+	switch {
+	case st.Edit != nil:
 		now.Content = st.Edit.Content
+	case st.Stream != nil:
+		now.Content = st.Stream.Content(m.Content)
 	}
 	return &now
 }

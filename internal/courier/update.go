@@ -28,6 +28,9 @@ func (c *Courier) Update(ctx context.Context, app *chat.App, q *Subject, content
 		if s.state.Recall != nil {
 			return nil, errRecalled()
 		}
+		if s.state.Stream.Open() {
+			return nil, chat.Invalid("messageUID", "is of a stream that is not complete yet")
+		}
 		at = c.after(q.UID)
 		if at-q.UID.Millis() > UpdateLife.Milliseconds() {
 			return nil, chat.Invalid("messageUID", "can be changed within 24 hours of being sent")

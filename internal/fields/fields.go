@@ -395,6 +395,22 @@ func (r *Reader) Map(add func(name, value string)) error {
 	return err
 }
 
+// JSON reads any value, or only an object, and gives its compact text.
+func (r *Reader) JSON(object bool) (string, error) {
+	if object && r.dec.PeekKind() != jsontext.KindBeginObject {
+		return "", r.wrong("must be an object")
+	}
+	raw, err := r.dec.ReadValue()
+	if err != nil {
+		return "", err
+	}
+	compact := raw.Clone()
+	if err := compact.Compact(); err != nil {
+		return "", err
+	}
+	return string(compact), nil
+}
+
 // wrong reads the next value and says that it breaks rule.
 func (r *Reader) wrong(rule string) error {
 	k := r.dec.PeekKind()
@@ -474,6 +490,21 @@ func Switch[T any](name string, at func(*T) *bool) Field[T] {
 // Object is a field that holds an object.
 func Object[T, U any](name string, t *Table[U], at func(*T) *U) Field[T] {
 	return Field[T]{name, func(r *Reader, v *T) error { return t.readObject(r, at(v)) }}
+}
+
+// ObjectOrText is a field that holds an object, or a string with the object's
+// JSON in it.
+func ObjectOrText[T, U any](name string, t *Table[U], at func(*T) *U) Field[T] {
+	return Field[T]{name, func(r *Reader, v *T) error {
+		if r.dec.PeekKind() != jsontext.KindString {
+			return t.readObject(r, at(v))
+		}
+		text, err := r.Text()
+		if err != nil {
+			return err
+		}
+		return t.DecodeString(text, at(v))
+	}}
 }
 
 // Objects is a field that holds an array of objects, all read into one value.

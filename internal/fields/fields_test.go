@@ -24,6 +24,8 @@ type thing struct {
 	Size  int64
 	Inner inner
 	Pairs map[string]string
+	Any   string
+	Raw   string
 }
 
 var innerTable = NewTable(
@@ -38,6 +40,9 @@ var thingTable = NewTable(
 	Field[thing]{"size", func(r *Reader, v *thing) (err error) { v.Size, err = r.Int(); return err }},
 	Object("inner", innerTable, func(v *thing) *inner { return &v.Inner }),
 	Objects("list", NewTable(Object("inner", innerTable, func(v *thing) *inner { return &v.Inner }))),
+	ObjectOrText("either", innerTable, func(v *thing) *inner { return &v.Inner }),
+	Field[thing]{"any", func(r *Reader, v *thing) (err error) { v.Any, err = r.JSON(false); return err }},
+	Field[thing]{"raw", func(r *Reader, v *thing) (err error) { v.Raw, err = r.JSON(true); return err }},
 	Field[thing]{"pairs", func(r *Reader, v *thing) error {
 		v.Pairs = map[string]string{}
 		return r.Map(func(name, value string) { v.Pairs[name] = value })
@@ -55,6 +60,10 @@ func TestDecode(t *testing.T) {
 		{`{"name":"\u00e4\n\"\ud83d\ude00","size":"-12"}`, thing{Name: "ä\n\"😀", Size: -12}},
 		{`{"n\u0061me":"a"}`, thing{Name: "a"}},
 		{`{"tags":[]}`, thing{}},
+		{`{"either":{"level":16,"word":"a"}}`, thing{Inner: inner{16, "a"}}},
+		{`{"either":"{\"level\":16, \"word\":\"a\\n\"}","name":"b"}`, thing{Name: "b", Inner: inner{16, "a\n"}}},
+		{`{"any": [ 1, {"b" : "c d"} ],"raw": { } }`, thing{Any: `[1,{"b":"c d"}]`, Raw: `{}`}},
+		{`{"any":"x","raw":null}`, thing{Any: `"x"`}},
 		{`{"tags":["a","b","c"]}`, thing{Tags: []string{"a", "b", "c"}}},
 		{`{"inner":{"level":"16","word":"w","other":{}}}`, thing{Inner: inner{16, "w"}}},
 		{`{"list":[{"inner":{"level":1,"word":"w"}},{},{"other":1,"inner":{"level":2}}]}`, thing{Inner: inner{2, "w"}}},
@@ -94,6 +103,12 @@ func TestDecodeRefuses(t *testing.T) {
 		`{"list":{}}`:                         "list: must be an array of objects, got an object",
 		`{"list":[{},"x"]}`:                   "list[1]: must be a JSON object, got a string",
 		`{"list":[{},{"inner":{"word":[]}}]}`: "list[1].inner.word: must be a string, got an array",
+		`{"either":[]}`:                       "either: must be a JSON object, got an array",
+		`{"either":"{\"level\":3}"}`:          "either.level: one of 1, 2, 16, got 3",
+		`{"either":"{"}`:                      "either: invalid JSON at byte 1: unexpected end",
+		`{"either":""}`:                       "either: must be a JSON object, got nothing",
+		`{"raw":[]}`:                          "raw: must be an object, got an array",
+		`{"raw":"{}"}`:                        "raw: must be an object, got a string",
 		`{"pairs":[]}`:                        "pairs: must be an object, got an array",
 		`{"pairs":{"a":1,"a":2}}`:             `invalid JSON at byte 16: the name "a" comes twice in one object`,
 		`{"unknown":{"a":1,"a":2}}`:           `invalid JSON at byte 18: the name "a" comes twice in one object`,
@@ -136,7 +151,7 @@ func TestTwoFieldsOfOneName(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	t.Parallel()
-	if got := thingTable.Names(); !slices.Equal(got, []string{"name", "tags", "on", "size", "inner", "list", "pairs"}) {
+	if got := thingTable.Names(); !slices.Equal(got, []string{"name", "tags", "on", "size", "inner", "list", "either", "any", "raw", "pairs"}) {
 		t.Error(got)
 	}
 }
@@ -161,7 +176,7 @@ func TestReadersAreReused(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	for _, s := range []string{
 		`{}`, `{"name":"a","tags":["b"],"on":1,"size":"7","inner":{"level":16,"word":"w"},"pairs":{"a":1,"b":[2]}}`,
-		`{"list":[{"inner":{"level":1}},{}]}`, `{"name":"\ud83d\ude00"}`, `{"name":"\ud83d"}`, `{"size":1e2}`, `{"tags":["1","2","3","4"]}`,
+		`{"either":"{\"level\":1}"}`, `{"either":{}}`, `{"any":[1],"raw":{"a":1e9}}`, `{"list":[{"inner":{"level":1}},{}]}`, `{"name":"\ud83d\ude00"}`, `{"name":"\ud83d"}`, `{"size":1e2}`, `{"tags":["1","2","3","4"]}`,
 	} {
 		f.Add([]byte(s))
 	}

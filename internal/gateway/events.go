@@ -40,6 +40,14 @@ func renderEvent(m *chat.Message, channel string) *body {
 		b = append(b, `,"content":`...)
 		b = appendString(b, e.Content)
 		b = append(b, `,"updatedAt":`...)
+	case chat.EventStream:
+		b = append(b, `,"seq":`...)
+		b = strconv.AppendUint(b, e.Seq, 10)
+		b = append(b, `,"content":`...)
+		b = appendString(b, e.Content)
+		// The last chunk comes as the finished message, in the timeline.
+		out.text = append(b, `,"complete":false}`...)
+		return out
 	case chat.EventMetadata:
 		if len(e.Set) > 0 {
 			b = append(b, `,"set":`...)

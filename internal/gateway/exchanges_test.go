@@ -103,6 +103,11 @@ type step struct {
 		// What else the backend says of a user.
 		Ban, Unban, Delete, Restore *struct{ User string }
 		Mute                        *struct{ User, Type string }
+		Chunk                       *struct {
+			From, To, Text string
+			Seq            int64
+			Complete, Echo bool
+		}
 	}
 }
 
@@ -155,6 +160,16 @@ func (s *script) run(st *step) {
 			m.Type = "app:text"
 		}
 		h.post(m, s.own(b.To))
+	case st.Backend.Chunk != nil:
+		b := st.Backend.Chunk
+		c := chat.Chunk{Seq: b.Seq, Text: b.Text, Complete: b.Complete}
+		var uid chat.UID
+		if c.Seq > 1 {
+			var err error
+			uid, err = chat.ParseUID(s.values["$stream"].(string))
+			must(s.t, err)
+		}
+		s.values["$stream"] = h.chunk(uid, s.own(b.From), s.own(b.To), c, b.Echo).String()
 	case st.Backend.Ban != nil:
 		s.shut(st.Backend.Ban.User, chat.KindBanned, func(ctx context.Context, app *chat.App, users []string) error {
 			return h.dir.Ban(ctx, app, users, 5)

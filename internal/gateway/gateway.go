@@ -38,6 +38,7 @@ type Store interface {
 	store.Timelines
 	store.Devices
 	Message(ctx context.Context, ref chat.UID) (*chat.Message, error)
+	Overlays(ctx context.Context, app chat.AppID, uids []chat.UID) ([]*chat.State, error)
 	PutDeliveries(ctx context.Context, list []store.Delivery) error
 	Epoch() string
 }

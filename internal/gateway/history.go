@@ -14,6 +14,7 @@ type Archive interface {
 	History(ctx context.Context, app *chat.App, q *courier.HistoryQuery) (*courier.HistoryPage, error)
 	Recall(ctx context.Context, app *chat.App, q *courier.RecallRequest) (at int64, err error)
 	Update(ctx context.Context, app *chat.App, q *courier.Subject, content string) (at int64, err error)
+	Stream(ctx context.Context, app *chat.App, q *courier.Subject) (*chat.Stream, error)
 	ChangeMetadata(ctx context.Context, app *chat.App, q *courier.MetadataRequest) (at int64, err error)
 }
 

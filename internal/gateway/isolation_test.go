@@ -39,6 +39,7 @@ type rpcProof struct {
 //	$TO    another user than the one who calls
 //	$ROOM  an open channel that $TO is in
 //	$UID   a direct message of the caller's to $TO, sent for this line, with hasMetadata
+//	       (for message.stream a stream of theirs)
 //	$TEXT  a text that is different in each app
 //
 // each for a JSON string.
@@ -56,6 +57,7 @@ var rpcProofs = map[string]rpcProof{
 	"message.metadata.set":    {changes, []string{`{"messageUID":$UID,"metadata":{"b":"2"}}`}},
 	"message.metadata.remove": {changes, []string{`{"messageUID":$UID,"keys":["a"]}`}},
 	"message.trace":           {reads, []string{`{"messageUID":$UID}`}},
+	"message.stream":          {reads, []string{`{"messageUID":$UID}`}},
 	"channel.pin":             {changes, []string{`{"channelType":"direct","channelId":$TO,"pinned":true}`}},
 	"blocklist.add":           {changes, []string{`{"userIds":[$TO]}`}},
 	"blocklist.remove":        {changes, []string{`{"userIds":[$TO]}`}},
@@ -172,7 +174,10 @@ func settle(h *house, app *chat.App, name string, apart int) *tenant {
 		n.must(i, "blocklist.add", `{"userIds":[`+quoted(n.users[(i+apart)%len(n.users)])+`]}`)
 		for _, method := range calls() {
 			p := rpcProofs[method]
-			if strings.Contains(strings.Join(p.data, ""), "$UID") {
+			switch {
+			case method == "message.stream":
+				n.uids[method+u] = h.chunk(chat.UID{}, u, n.to(i), chat.Chunk{Seq: 1, Text: name}, true).String()
+			case strings.Contains(strings.Join(p.data, ""), "$UID"):
 				r := n.must(i, "message.send", n.fill(`{"channelType":"direct","channelId":$TO,"messageType":"app:t","content":$TEXT,"hasMetadata":true,"metadata":{"a":"1"}}`, "", i))
 				n.uids[method+u] = anyUID.FindString(r)
 			}

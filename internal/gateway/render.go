@@ -42,6 +42,10 @@ type body struct {
 	// channel is named: -1 for nowhere.
 	event   bool
 	channel string
+
+	// Of the end of a stream, whose entry stands for the message as a whole: that
+	// message's UID.
+	of *chat.UID
 }
 
 // render makes the body of a message that was sent at the given time. Absent
@@ -102,6 +106,9 @@ func (b *body) appendTo(dst []byte, uid chat.UID, out bool, peer string, offset 
 // appendMessage appends the message for one recipient.
 func (b *body) appendMessage(dst []byte, uid chat.UID, out bool, peer string) []byte {
 	dst = append(dst, openM...)
+	if b.of != nil {
+		uid = *b.of
+	}
 	dst = uid.Append(dst)
 	if out {
 		dst = append(dst, keyChannel...)
@@ -152,6 +159,13 @@ func (g *Gateway) body(ctx context.Context, ref chat.UID) (*body, error) {
 			return nil, nil
 		}
 		return nil, err
+	}
+	if m.Stream || m.Event != nil && m.Event.Kind == chat.EventStreamEnd {
+		b, open, err := g.streamBody(ctx, ref, m)
+		if b != nil && !open {
+			g.bodies.put(ref, b)
+		}
+		return b, err
 	}
 	b := render(m, ref.Millis(), m.From)
 	g.bodies.put(ref, b)

@@ -31,6 +31,8 @@ var rpcMethods = map[string]func(c *conn, ctx context.Context, data []byte) ([]b
 	"message.recall":  (*conn).recallMessage,
 	"message.update":  (*conn).updateMessage,
 
+	"message.stream": (*conn).streamText,
+
 	"message.metadata.set":    (*conn).setMetadata,
 	"message.metadata.remove": (*conn).removeMetadata,
 

@@ -36,9 +36,10 @@ var coveredBy = map[string][]string{
 	"removeUserBlocklist": {"serverapi.TestBlocklists", "serverapi.TestVerifyBlocklist", "gateway.TestBlockedClients", "e2e.TestStanding", "e2e.TestWhatBecomesOfMessages"},
 	"getUserBlocklist":    {"serverapi.TestBlocklists", "gateway.TestBlocklistCalls", "e2e.TestStanding", "e2e.TestWhatBecomesOfMessages"},
 
-	"sendDirectChannelMessage": {"serverapi.TestPublishedExamples", "serverapi.TestFieldsArrive", "serverapi.TestVerifyBlocklist", "e2e.TestPublishedExamples", "e2e.TestStanding", "e2e.TestWhatBecomesOfMessages"},
-	"sendSystemChannelMessage": {"serverapi.TestPublishedExamples", "serverapi.TestFieldsArrive", "e2e.TestPublishedExamples"},
-	"sendOpenChannelMessage":   {"serverapi.TestPublishedExamples", "serverapi.TestFieldsArrive", "e2e.TestPublishedExamples"},
+	"sendDirectChannelMessage":       {"serverapi.TestPublishedExamples", "serverapi.TestFieldsArrive", "serverapi.TestVerifyBlocklist", "e2e.TestPublishedExamples", "e2e.TestStanding", "e2e.TestWhatBecomesOfMessages"},
+	"sendSystemChannelMessage":       {"serverapi.TestPublishedExamples", "serverapi.TestFieldsArrive", "e2e.TestPublishedExamples"},
+	"sendOpenChannelMessage":         {"serverapi.TestPublishedExamples", "serverapi.TestFieldsArrive", "e2e.TestPublishedExamples"},
+	"sendDirectChannelStreamMessage": {"serverapi.TestStream", "serverapi.TestStreamRefuses", "serverapi.TestStreamIdempotency", "serverapi.TestStreamLeftAlone", "gateway.TestStreamLive", "gateway.TestStreamLate", "e2e.TestStreamOverKill"},
 
 	"listDirectChannelHistoryMessages": {"serverapi.TestDirectHistory", "serverapi.TestHistoryRefuses", "gateway.TestMessageHistory", "e2e.TestWhatBecomesOfMessages"},
 	"deleteMessage":                    {"serverapi.TestRecall", "serverapi.TestRecallElsewhere", "serverapi.TestRecallRefuses", "gateway.TestClientsRecall", "gateway.TestRecallInRoom", "e2e.TestWhatBecomesOfMessages"},

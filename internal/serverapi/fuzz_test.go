@@ -30,6 +30,7 @@ func seedBodies(f *testing.F) []string {
 		`{"userIds":["u"],"durationMinutes":"5","muteState":1,"channelTypes":["PERSON"],"channelType":"GROUP"}`,
 		`{"page":"2","pageSize":10,"offset":3,"channelType":"CHATROOM"}`,
 		`{"userId":"u","targetUserIds":["v"],"blockedUserIds":["v"],"pageToken":"a1","pageSize":2,"order":1}`,
+		chunkBody(1, "x", false, `"type":"html","user":{"a":[1]},"extra":"e"`, `"metadata":{"k":"v"}`), chunkBody(1, "x", true, ""),
 		"", "{", `{"a":`+strings.Repeat("[", 100),
 	)
 }

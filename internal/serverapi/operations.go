@@ -10,8 +10,8 @@ type operation struct {
 	// two generations.
 	alias string
 
-	// limit is the rate limit of calls. Sends have none here: their budgets
-	// count recipients and are the courier's.
+	// limit is the rate limit of calls. Sends have none here, but for the later
+	// chunks of streams: their budgets count recipients and are the courier's.
 	limit func(*chat.Settings) chat.Rate
 
 	// idempotent operations take an Idempotency-Key.
@@ -45,6 +45,7 @@ var operations = []operation{
 	{name: "getUserBlocklist", path: "/v4/user/blocklist/get", limit: defaultLimit, serve: getUserBlocklist},
 
 	{name: "sendDirectChannelMessage", path: "/v4/direct-channel/message/send", idempotent: true, serve: sendDirect},
+	{name: "sendDirectChannelStreamMessage", path: "/v4/direct-channel/message/stream/send", limit: streamLimit, idempotent: true, serve: sendDirectStream},
 	{name: "sendSystemChannelMessage", path: "/v4/system-channel/message/send", idempotent: true, serve: sendSystem},
 	{name: "sendOpenChannelMessage", path: "/v4/open-channel/message/send", idempotent: true, serve: sendOpen},
 
@@ -64,4 +65,5 @@ var operations = []operation{
 
 func tokenLimit(s *chat.Settings) chat.Rate   { return s.LimitToken }
 func defaultLimit(s *chat.Settings) chat.Rate { return s.LimitDefault }
+func streamLimit(s *chat.Settings) chat.Rate  { return s.LimitStream }
 func historyLimit(s *chat.Settings) chat.Rate { return s.LimitHistory }

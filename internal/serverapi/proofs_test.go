@@ -66,6 +66,10 @@ var (
 // changing operation does must be seen in timelines or in what one of the reading
 // ones answers, or the test says so.
 var proofs = map[string]proof{
+	"sendDirectChannelStreamMessage": {effect: sends, bodies: []string{
+		`{"fromUserId":$FROM,"toUserId":$TO,"messageType":"RC:StreamMsg","content":{"content":$TEXT,"seq":1,"complete":false}}`,
+	}},
+
 	"issueAccessToken":        {effect: changes, bodies: []string{`{"userId":$FROM,"name":"issued"}`}},
 	"expireAccessToken":       {effect: changes, bodies: []string{`{"userIds":[$FROM],"expiresAt":$NOW}`}},
 	"getUser":                 {effect: reads, bodies: []string{`{"userId":$FROM}`}},

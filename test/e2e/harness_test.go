@@ -214,8 +214,10 @@ type answer struct {
 	Code    int    `json:"code"`
 	Message string `json:"errorMessage"`
 	Result  struct {
-		Token string `json:"accessToken"`
-		UIDs  []struct {
+		Token  string `json:"accessToken"`
+		UID    string `json:"messageUID"`
+		Status string `json:"status"`
+		UIDs   []struct {
 			User    string `json:"userId"`
 			Channel string `json:"channelId"`
 			UID     string `json:"messageUID"`
@@ -325,13 +327,21 @@ func parley(t *testing.T, args ...string) (stdout, stderr string, code int) {
 // server that other people's clients were not tried with is not tested.
 func (s *server) node(script string, args ...string) {
 	s.t.Helper()
+	if err := s.tryNode(script, args...); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// tryNode is node for a script that runs beside the test.
+func (s *server) tryNode(script string, args ...string) error {
 	ctx, cancel := context.WithTimeout(s.t.Context(), 90*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "node", append([]string{script}, args...)...)
 	cmd.Env = append(os.Environ(), "PARLEY_URL=http://"+s.address, "PARLEY_APP_KEY="+appKey, "PARLEY_APP_SECRET="+appSecret)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		s.t.Fatalf("node %s: %v (scripts/setup installs what it needs)\n%s", strings.Join(append([]string{script}, args...), " "), err, tailOf(out))
+		return fmt.Errorf("node %s: %w (scripts/setup installs what it needs)\n%s", strings.Join(append([]string{script}, args...), " "), err, tailOf(out))
 	}
+	return nil
 }
 
 // tailOf is the end of a long text.

@@ -69,6 +69,7 @@ const (
 	boolPushDisabled
 	boolContentAvailable
 	boolHasBadge
+	boolStream
 )
 
 func appendUint(b []byte, f protowire.Number, v uint64) []byte {
@@ -135,7 +136,7 @@ func appendBody(b []byte, m *chat.Message, count int, echoAt uint64, targets []t
 func bools(m *chat.Message) (v uint64) {
 	for i, set := range [...]bool{
 		m.Persist, m.DisableUpdateLast, m.NeedReadReceipt, m.Echo, m.VerifyBlocklist,
-		m.HasMetadata, m.Push.Disabled, m.Push.ContentAvailable, m.Push.HasBadge,
+		m.HasMetadata, m.Push.Disabled, m.Push.ContentAvailable, m.Push.HasBadge, m.Stream,
 	} {
 		if set {
 			v |= 1 << i
@@ -229,6 +230,7 @@ func (b *body) setUint(f protowire.Number, v uint64) {
 		m.Push.Disabled = v&boolPushDisabled != 0
 		m.Push.ContentAvailable = v&boolContentAvailable != 0
 		m.Push.HasBadge = v&boolHasBadge != 0
+		m.Stream = v&boolStream != 0
 	case bodyBadge:
 		m.Push.Badge = int(protowire.DecodeZigZag(v))
 	case bodyPriority:

@@ -15,10 +15,13 @@ import (
 )
 
 // The parts of a state: one row for the whole, one for each pair of metadata, so
-// that changing one of three hundred pairs writes one of them.
+// that changing one of three hundred pairs writes one of them, and one for each
+// chunk of a stream. They stand in the order in which readers want them. They are
+// stored; never reuse one.
 const (
 	partWhole = 0
-	partPair  = 1
+	partPair  = 1 // key
+	partChunk = 2 // seq(8)
 )
 
 const (
@@ -28,6 +31,14 @@ const (
 
 func appendPairKey(dst []byte, l life, uid chat.UID, key string) []byte {
 	return append(append(appendBodyKey(dst, spaceOverlay, l, uid), partPair), key...)
+}
+
+func appendChunkPrefix(dst []byte, l life, uid chat.UID) []byte {
+	return append(appendBodyKey(dst, spaceOverlay, l, uid), partChunk)
+}
+
+func appendChunkKey(dst []byte, l life, uid chat.UID, seq uint64) []byte {
+	return binary.BigEndian.AppendUint64(appendChunkPrefix(dst, l, uid), seq)
 }
 
 func appendDueKey(dst []byte, d store.DueState) []byte {
@@ -44,7 +55,7 @@ func changeSize(a *store.Append) int {
 	}
 	for i := range a.States {
 		c := &a.States[i]
-		n += 512
+		n += 512 + len(c.Chunk)
 		if c.State == nil {
 			continue
 		}
@@ -72,16 +83,20 @@ func eventSize(e *chat.Event) int {
 // addState writes a change of state. Its rows carry the UID of the append, by
 // which readers know whether they are durable.
 func (w *writer) addState(b *pdb.Batch, a *store.Append, c *store.StateChange) error {
-	app, l := a.Message.App, lifeOf(c.UID.ChannelType(), c.History)
+	uid := c.UID
+	if uid.IsZero() {
+		uid = a.Placed.First
+	}
+	app, l := a.Message.App, lifeOf(uid.ChannelType(), c.History)
 	due := int64(0)
 	if c.State != nil {
 		due = c.State.Due
 		row := appendState(nil, app, a.Placed.First, c.State)
-		if err := b.Set(append(appendBodyKey(nil, spaceOverlay, l, c.UID), partWhole), row, nil); err != nil {
+		if err := b.Set(append(appendBodyKey(nil, spaceOverlay, l, uid), partWhole), row, nil); err != nil {
 			return fmt.Errorf("state: %w", err)
 		}
 		for _, k := range c.Keys {
-			key := appendPairKey(nil, l, c.UID, k)
+			key := appendPairKey(nil, l, uid, k)
 			p, there := c.State.Metadata[k]
 			err := b.Delete(key, nil)
 			if there {
@@ -91,21 +106,41 @@ func (w *writer) addState(b *pdb.Batch, a *store.Append, c *store.StateChange) e
 				return fmt.Errorf("metadata: %w", err)
 			}
 		}
+		if err := addChunk(b, l, uid, c); err != nil {
+			return fmt.Errorf("chunk: %w", err)
+		}
 	}
 	if c.WasDue == due {
 		return nil
 	}
 	if c.WasDue != 0 {
-		if err := b.Delete(appendDueKey(nil, store.DueState{App: app, UID: c.UID, Due: c.WasDue}), nil); err != nil {
+		if err := b.Delete(appendDueKey(nil, store.DueState{App: app, UID: uid, Due: c.WasDue}), nil); err != nil {
 			return fmt.Errorf("due: %w", err)
 		}
 	}
 	if due != 0 {
-		if err := b.Set(appendDueKey(nil, store.DueState{App: app, UID: c.UID, Due: due}), nil, nil); err != nil {
+		if err := b.Set(appendDueKey(nil, store.DueState{App: app, UID: uid, Due: due}), nil, nil); err != nil {
 			return fmt.Errorf("due: %w", err)
 		}
 	}
 	return nil
+}
+
+// addChunk writes what the text of a stream grows by.
+func addChunk(b *pdb.Batch, l life, uid chat.UID, c *store.StateChange) error {
+	if c.Joined {
+		prefix := appendChunkPrefix(nil, l, uid)
+		if err := b.DeleteRange(prefix, after(prefix), nil); err != nil {
+			return err
+		}
+	}
+	if c.Chunk == "" || c.State.Stream == nil {
+		return nil
+	}
+	op := b.SetDeferred(overlayKeyLen+8, len(c.Chunk))
+	appendChunkKey(op.Key[:0], l, uid, c.State.Stream.Seq)
+	copy(op.Value, c.Chunk)
+	return op.Finish()
 }
 
 // Overlays implements store.Overlays.
@@ -118,14 +153,29 @@ func (s *Store) Overlays(ctx context.Context, app chat.AppID, uids []chat.UID) (
 		return nil, err
 	}
 	list := make([]*chat.State, len(uids))
+	return list, s.readStates(ctx, app, uids, list, true)
+}
+
+// BareOverlay implements store.Overlays.
+func (s *Store) BareOverlay(ctx context.Context, app chat.AppID, uid chat.UID) (*chat.State, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	var one [1]*chat.State
+	err := s.readStates(ctx, app, []chat.UID{uid}, one[:], false)
+	return one[0], err
+}
+
+// readStates fills in the list, and waits until all it has read is durable.
+func (s *Store) readStates(ctx context.Context, app chat.AppID, uids []chat.UID, list []*chat.State, texts bool) error {
 	it, err := s.db.NewIter(&pdb.IterOptions{LowerBound: []byte{spaceOverlay}, UpperBound: []byte{spaceOverlay + 1}})
 	if err != nil {
-		return nil, fmt.Errorf("read state: %w", err)
+		return fmt.Errorf("read state: %w", err)
 	}
 	var newest chat.UID
 	for i, uid := range uids {
 		var stamp chat.UID
-		if list[i], stamp, err = readState(it, app, uid); err != nil {
+		if list[i], stamp, err = readState(it, app, uid, texts); err != nil {
 			break
 		}
 		if stamp.Compare(newest) > 0 {
@@ -135,10 +185,13 @@ func (s *Store) Overlays(ctx context.Context, app chat.AppID, uids []chat.UID) (
 	if cerr := it.Close(); err == nil && cerr != nil {
 		err = fmt.Errorf("read state: %w", cerr)
 	}
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = s.waitDurable(ctx, newest)
 	}
-	return list, s.waitDurable(ctx, newest)
+	if err != nil {
+		clear(list)
+	}
+	return err
 }
 
 // waitDurable returns when the commit that gave uid is durable and in the
@@ -157,7 +210,7 @@ func (s *Store) waitDurable(ctx context.Context, uid chat.UID) error {
 
 // readState reads the state of one message, nil when it has none in this app,
 // and which commit wrote it.
-func readState(it *pdb.Iterator, app chat.AppID, uid chat.UID) (st *chat.State, stamp chat.UID, err error) {
+func readState(it *pdb.Iterator, app chat.AppID, uid chat.UID, texts bool) (st *chat.State, stamp chat.UID, err error) {
 	var buf [overlayKeyLen]byte
 	for _, l := range livesOf(uid.ChannelType()) {
 		prefix := appendBodyKey(buf[:0], spaceOverlay, l, uid)
@@ -175,7 +228,15 @@ func readState(it *pdb.Iterator, app chat.AppID, uid chat.UID) (st *chat.State, 
 		if owner != app {
 			return nil, chat.UID{}, nil
 		}
+		var text []byte
 		for ok = it.Next(); ok && len(it.Key()) > overlayKeyLen && bytes.HasPrefix(it.Key(), prefix); ok = it.Next() {
+			if it.Key()[overlayKeyLen-1] == partChunk {
+				if !texts {
+					break
+				}
+				text = append(text, it.Value()...)
+				continue
+			}
 			p, err := decodePair(it.Value())
 			if err != nil {
 				return nil, stamp, fmt.Errorf("metadata of %s: %w", uid, err)
@@ -184,6 +245,9 @@ func readState(it *pdb.Iterator, app chat.AppID, uid chat.UID) (st *chat.State, 
 				st.Metadata = map[string]chat.Pair{}
 			}
 			st.Metadata[string(it.Key()[overlayKeyLen:])] = p
+		}
+		if st.Stream != nil {
+			st.Stream.Text = string(text)
 		}
 		return st, stamp, closeIter(it)
 	}
@@ -236,6 +300,16 @@ const (
 	stateQuiet
 )
 
+// The state's fields of a stream. Its text stands in rows of its own.
+const (
+	stateStreamSeq protowire.Number = iota + 15
+	stateStreamBytes
+	stateStreamBools
+	stateStreamReason
+	stateStreamLastAt
+	stateStreamIdle
+)
+
 const (
 	pairValue protowire.Number = iota + 1
 	pairAt
@@ -270,6 +344,22 @@ const (
 	boolAdmin = 1 << iota
 	boolDelete
 )
+
+// The bits of stateStreamBools.
+const (
+	boolComplete = 1 << iota
+	boolInterrupted
+	boolHasReason
+)
+
+func streamBools(s *chat.Stream) (v uint64) {
+	for i, set := range [...]bool{s.Complete, s.Interrupted, s.HasReason} {
+		if set {
+			v |= 1 << i
+		}
+	}
+	return v
+}
 
 func recallBools(admin, del bool) (v uint64) {
 	if admin {
@@ -329,7 +419,16 @@ func appendState(b []byte, app chat.AppID, stamp chat.UID, st *chat.State) []byt
 	b = appendUint(b, stateToldAt, uint64(max(st.ToldAt, 0)))
 	b = appendUint(b, stateDue, uint64(max(st.Due, 0)))
 	b = appendText(b, stateOperator, st.Operator)
-	return appendText(b, stateQuiet, st.Quiet)
+	b = appendText(b, stateQuiet, st.Quiet)
+	if s := st.Stream; s != nil {
+		b = appendUint(b, stateStreamSeq, s.Seq)
+		b = appendUint(b, stateStreamBytes, uint64(max(s.Bytes, 0)))
+		b = appendUint(b, stateStreamBools, streamBools(s))
+		b = appendUint(b, stateStreamReason, protowire.EncodeZigZag(s.Reason))
+		b = appendUint(b, stateStreamLastAt, uint64(max(s.LastAt, 0)))
+		b = appendUint(b, stateStreamIdle, uint64(max(s.Idle, 0)))
+	}
+	return b
 }
 
 func decodeState(row []byte) (st *chat.State, app chat.AppID, stamp chat.UID, err error) {
@@ -345,6 +444,12 @@ func decodeState(row []byte) (st *chat.State, app chat.AppID, stamp chat.UID, er
 			st.Edit = &chat.Edit{}
 		}
 		return st.Edit
+	}
+	stream := func() *chat.Stream {
+		if st.Stream == nil {
+			st.Stream = &chat.Stream{}
+		}
+		return st.Stream
 	}
 	err = eachField(row, func(f protowire.Number, n uint64, text []byte) {
 		switch f {
@@ -376,6 +481,19 @@ func decodeState(row []byte) (st *chat.State, app chat.AppID, stamp chat.UID, er
 			st.Operator = string(text)
 		case stateQuiet:
 			st.Quiet = string(text)
+		case stateStreamSeq:
+			stream().Seq = n
+		case stateStreamBytes:
+			stream().Bytes = int(n)
+		case stateStreamBools:
+			s := stream()
+			s.Complete, s.Interrupted, s.HasReason = n&boolComplete != 0, n&boolInterrupted != 0, n&boolHasReason != 0
+		case stateStreamReason:
+			stream().Reason = protowire.DecodeZigZag(n)
+		case stateStreamLastAt:
+			stream().LastAt = int64(n)
+		case stateStreamIdle:
+			stream().Idle = int64(n)
 		}
 	})
 	return st, app, stamp, err

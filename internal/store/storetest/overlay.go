@@ -279,3 +279,174 @@ func testStateWithEvent(e *env) {
 		}
 	}
 }
+
+// testStreams sees that a stream's chunks are read as one text, whatever is done
+// to the state beside them, and that the text goes with its message.
+func testStreams(e *env) {
+	m := message("bot", "first")
+	m.Stream = true
+	// The message of a stream is sent with its state, under the UID it gets.
+	a := &store.Append{Message: m, Targets: []string{"bob"}, History: true, States: []store.StateChange{
+		{History: true, State: &chat.State{Stream: &chat.Stream{Seq: 1, Bytes: 5, LastAt: 9, Idle: 60}, Due: 70}},
+	}}
+	if err := e.Append(e.ctx, a); err != nil {
+		e.Fatal(err)
+	}
+	uid := a.Placed.First
+	other := e.send(message("bot", "x"), "bob").Placed.First
+	change := func(c store.StateChange) {
+		e.Helper()
+		c.UID, c.History, c.WasDue = uid, true, 70
+		ap := &store.Append{Message: event("bot", &chat.Event{Kind: chat.EventStream, UID: uid}), Targets: []string{"bob"}, States: []store.StateChange{c}}
+		ap.Message.Flags = 0
+		if err := e.Append(e.ctx, ap); err != nil {
+			e.Fatal(err)
+		}
+		if len(ap.Placed.Entries) != 0 {
+			e.Errorf("a chunk gave entries %+v", ap.Placed.Entries)
+		}
+	}
+	check := func(want *chat.State) {
+		e.Helper()
+		for range 2 {
+			list, err := e.Overlays(e.ctx, app, []chat.UID{other, uid})
+			if err != nil || list[0] != nil || !reflect.DeepEqual(list[1], want) {
+				e.Errorf("%v: state is %+v, want %+v", err, list[1], want)
+			}
+			bare := *want
+			if want.Stream != nil {
+				s := *want.Stream
+				s.Text, bare.Stream = "", &s
+			}
+			if got, err := e.BareOverlay(e.ctx, app, uid); err != nil || !reflect.DeepEqual(got, &bare) {
+				e.Errorf("%v: without its text it is %+v, want %+v", err, got, bare)
+			}
+			if got, err := e.BareOverlay(e.ctx, 2, uid); err != nil || got != nil {
+				e.Errorf("another app reads %+v, %v", got, err)
+			}
+			e.reopen()
+		}
+	}
+	st := chat.State{Stream: &chat.Stream{Seq: 1, Bytes: 5, LastAt: 9, Idle: 60}, Due: 70}
+	check(&st)
+	text := ""
+	for seq := uint64(2); seq < 300; seq++ {
+		chunk := string(rune('a' + seq%26))
+		text += chunk
+		next := *st.Stream
+		next.Seq, next.Bytes, next.LastAt, next.Text = seq, 5+len(text), int64(seq), "is not looked at"
+		st.Stream = &next
+		state := st
+		change(store.StateChange{State: &state, Chunk: chunk})
+		next.Text = text
+		if seq == 5 {
+			check(&st)
+		}
+	}
+	// A pair of metadata changes beside it, and an empty chunk adds nothing.
+	st.Metadata, st.Version = map[string]chat.Pair{"k": {Value: "v", At: 1, Version: 1}}, 1
+	change(store.StateChange{State: &st, Keys: []string{"k"}})
+	check(&st)
+	// In the end it is one piece, which whatever changes later leaves alone.
+	end := *st.Stream
+	end.Seq, end.Complete, end.Interrupted, end.Reason, end.HasReason = 301, true, true, -3, true
+	end.Text = text + "!"
+	st.Stream = &end
+	change(store.StateChange{State: &st, Chunk: end.Text, Joined: true})
+	check(&st)
+	st.Edit = &chat.Edit{Content: "new", At: 3}
+	change(store.StateChange{State: &st})
+	check(&st)
+	e.expire()
+	check(&st)
+	// With an empty piece nothing is left of it.
+	recalled := chat.State{Recall: &chat.Recall{Operator: "bot", At: 4}}
+	change(store.StateChange{State: &recalled, Keys: []string{"k"}, Joined: true})
+	check(&recalled)
+	again := chat.State{Stream: &chat.Stream{Seq: 1}}
+	change(store.StateChange{State: &again})
+	check(&again)
+	change(store.StateChange{State: &chat.State{Stream: &chat.Stream{Seq: 2}}, Chunk: "x"})
+	e.clock.advance(300 * 24 * time.Hour)
+	e.index()
+	e.expire()
+	if st := e.overlay(app, uid); st != nil {
+		e.Errorf("it outlived its message: %+v", st)
+	}
+}
+
+// testStreamCrash cuts the power again and again while streams grow: what was
+// answered or read of a text is there, and what is there is the beginning of what
+// was sent.
+func testStreamCrash(e *env) {
+	if e.place.Crash == nil {
+		e.Skip("this place cannot crash")
+	}
+	const streams, chunks = 6, 25
+	a := e.send(message("bot", "x"), users(streams)...)
+	text := func(n int) (s string) {
+		for i := range n {
+			s += string(rune('a' + i%26))
+		}
+		return s
+	}
+	for round := range 3 {
+		var mu sync.Mutex
+		known := map[chat.UID]int{} // how much of the text was answered or read
+		note := func(uid chat.UID, n int) {
+			mu.Lock()
+			defer mu.Unlock()
+			known[uid] = max(known[uid], n)
+		}
+		stop := make(chan struct{})
+		var readers, writers sync.WaitGroup
+		for i, user := range a.Targets {
+			uid := a.Placed.First.Plus(i)
+			readers.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					list, err := e.Overlays(e.ctx, app, []chat.UID{uid})
+					if err == nil && list[0] != nil {
+						note(uid, len(list[0].Stream.Text))
+					}
+				}
+			})
+			writers.Go(func() {
+				from := 0
+				if st := e.overlay(app, uid); st != nil {
+					from = len(st.Stream.Text)
+				}
+				for n := from; n < from+chunks; n++ {
+					// Some are joined, as at the end of a stream.
+					c := store.StateChange{UID: uid, History: true, State: &chat.State{Stream: &chat.Stream{Seq: uint64(n + 1)}}}
+					if c.Chunk = text(n + 1)[n:]; n%10 == 9 {
+						c.Chunk, c.Joined = text(n+1), true
+					}
+					m := event("bot", &chat.Event{Kind: chat.EventStream, UID: uid})
+					m.Flags = 0
+					if err := e.Append(e.ctx, &store.Append{Message: m, Targets: []string{user}, States: []store.StateChange{c}}); err != nil {
+						e.Error(err)
+						return
+					}
+					note(uid, n+1)
+				}
+			})
+		}
+		writers.Wait()
+		close(stop)
+		readers.Wait()
+		e.place.Crash(e.Store)
+		e.open()
+		for i := range a.Targets {
+			uid := a.Placed.First.Plus(i)
+			st := e.overlay(app, uid)
+			if st == nil || st.Stream == nil || len(st.Stream.Text) < known[uid] || st.Stream.Text != text(len(st.Stream.Text)) || int(st.Stream.Seq) != len(st.Stream.Text) {
+				e.Errorf("round %d: %d letters were answered or read, and the stream is %+v", round, known[uid], st)
+			}
+		}
+	}
+}

@@ -77,6 +77,8 @@ func Run(t *testing.T, newPlace func(*testing.T) Place) {
 		{"Overlays", testOverlays},
 		{"Due", testDue},
 		{"StateWithEvent", testStateWithEvent},
+		{"Streams", testStreams},
+		{"StreamCrash", testStreamCrash},
 		{"Apps", testApps},
 		{"AppsConflict", testAppsConflict},
 		{"Users", testUsers},

@@ -21,6 +21,7 @@ func testMessages(e *env) {
 	full.Echo = true
 	full.VerifyBlocklist = true
 	full.HasMetadata = true
+	full.Stream = true
 	full.Metadata = map[string]string{"a": "1", "b": "", "c+d": "ü"}
 	full.Priority = chat.PriorityHigh
 	full.Push = chat.PushOptions{
