@@ -67,7 +67,7 @@ var (
 // ones answers, or the test says so.
 var proofs = map[string]proof{
 	"sendDirectChannelStreamMessage": {effect: sends, bodies: []string{
-		`{"fromUserId":$FROM,"toUserId":$TO,"messageType":"RC:StreamMsg","content":{"content":$TEXT,"seq":1,"complete":false}}`,
+		`{"fromUserId":$FROM,"toUserId":$TO,"messageType":"RC:StreamMsg","content":{"content":$TEXT,"seq":1,"complete":true}}`,
 	}},
 
 	"issueAccessToken":        {effect: changes, bodies: []string{`{"userId":$FROM,"name":"issued"}`}},
