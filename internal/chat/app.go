@@ -74,6 +74,11 @@ type Settings struct {
 	LimitHistory Rate
 	LimitStream  Rate
 
+	LimitUserTags        Rate
+	LimitBroadcastHour   Rate
+	LimitBroadcastDay    Rate
+	LimitBroadcastOnline Rate
+
 	AuthWindow time.Duration
 	AuthReplay bool
 
@@ -98,6 +103,11 @@ type Settings struct {
 	CustomTypes         map[string]TypeFlags
 
 	Sessions int
+
+	Broadcasts       bool
+	BroadcastDays    int
+	BroadcastPace    int
+	BroadcastHistory bool
 }
 
 // A Setting describes one app setting: the one source of its name, default,
@@ -120,6 +130,10 @@ var AppSettings = []Setting{
 	rateSetting("limits.history", "10/s", "Calls of each operation that lists history.", func(s *Settings) *Rate { return &s.LimitHistory }),
 	rateSetting("limits.stream", "100/s", "Chunks of streams, the first of each not counted: that one is a direct message.", func(s *Settings) *Rate { return &s.LimitStream }),
 	rateSetting("limits.client", "5/s", "Messages that each client connection may send.", func(s *Settings) *Rate { return &s.LimitClient }),
+	rateSetting("limits.user-tags", "10/s", "Calls that set users' tags.", func(s *Settings) *Rate { return &s.LimitUserTags }),
+	rateSetting("limits.broadcast-hour", "2/h", "Broadcasts to all users, by tags and by app packages, taken together; and, for themselves, recalls of broadcasts.", func(s *Settings) *Rate { return &s.LimitBroadcastHour }),
+	rateSetting("limits.broadcast-day", "3/d", "The same over a longer time: both limits hold.", func(s *Settings) *Rate { return &s.LimitBroadcastDay }),
+	rateSetting("limits.broadcast-online", "60/m", "Broadcasts to those who are online.", func(s *Settings) *Rate { return &s.LimitBroadcastOnline }),
 	durationSetting("auth.window", "5m", 0, 24*time.Hour, "How far a call's Timestamp may be from the server's clock, either way. 0 turns the check off, and with it the replay guard.", func(s *Settings) *time.Duration { return &s.AuthWindow }),
 	boolSetting("auth.replay", "true", "Refuse a second call with the same four auth headers within the window.", func(s *Settings) *bool { return &s.AuthReplay }),
 	durationSetting("tokens.lifetime", "0", 0, 10*365*24*time.Hour, "How long access tokens are valid, counted from issue. 0 is for ever.", func(s *Settings) *time.Duration { return &s.TokenLifetime }),
@@ -137,6 +151,10 @@ var AppSettings = []Setting{
 	intSetting("open.intake.allowlisted", "20", 0, 1_000_000, "Messages more that it takes when they are allowlisted: by their priority, their sender or their type.", func(s *Settings) *int { return &s.IntakeAllowlisted }),
 	boolSetting("users.registered-only", "false", "Refuse sends from or to users who were never issued a token.", func(s *Settings) *bool { return &s.RegisteredUsersOnly }),
 	intSetting("users.sessions", "32", 1, 1000, "Connections one user may have at once.", func(s *Settings) *int { return &s.Sessions }),
+	boolSetting("broadcast.enabled", "true", "Take broadcasts, and sends by tags and app packages.", func(s *Settings) *bool { return &s.Broadcasts }),
+	intSetting("broadcast.days", "7", 0, 7, "For how many days after a broadcast users who were registered later still get it. Who was registered gets it within 7 days in any case. 0: new users get only what is sent after they came.", func(s *Settings) *int { return &s.BroadcastDays }),
+	intSetting("broadcast.pace", "2000", 1, 1_000_000, "How many messages a second broadcasts to those who are online are worked through with. It goes faster where that would take more than the documented 3 minutes.", func(s *Settings) *int { return &s.BroadcastPace }),
+	boolSetting("broadcast.history", "false", "Keep broadcasts in history too.", func(s *Settings) *bool { return &s.BroadcastHistory }),
 	boolSetting("types.unknown-builtins", "false", "Accept RC: types this server does not know, as custom types.", func(s *Settings) *bool { return &s.UnknownBuiltins }),
 	{
 		Name:    "types.custom",

@@ -1,6 +1,9 @@
 package chat
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // A User is somebody who was issued a token, or about whom something was said:
 // that their tokens are void, that they are banned or muted.
@@ -14,6 +17,8 @@ type User struct {
 	BannedUntil int64 // Unix ms; a ban is over by itself from then on
 	DeletedAt   int64 // Unix ms of the soft deletion; 0 when there is none
 	MutedSince  Mutes
+
+	Tags []string // sorted; what broadcasts can be addressed by
 }
 
 // Registered reports whether the user was ever issued a token.
@@ -49,4 +54,10 @@ func (m *Mutes) In(t ChannelType) *int64 {
 		return &m.Open
 	}
 	return nil
+}
+
+// HasTag reports whether the user has been given the tag.
+func (u *User) HasTag(tag string) bool {
+	_, has := slices.BinarySearch(u.Tags, tag)
+	return has
 }

@@ -36,6 +36,9 @@ var coveredBy = map[string][]string{
 	"removeUserBlocklist": {"serverapi.TestBlocklists", "serverapi.TestVerifyBlocklist", "gateway.TestBlockedClients", "e2e.TestStanding", "e2e.TestWhatBecomesOfMessages"},
 	"getUserBlocklist":    {"serverapi.TestBlocklists", "gateway.TestBlocklistCalls", "e2e.TestStanding", "e2e.TestWhatBecomesOfMessages"},
 
+	"batchSetUserTags": {"serverapi.TestUserTags", "serverapi.TestUserTagsRefused"},
+	"batchGetUserTags": {"serverapi.TestUserTags", "serverapi.TestUserTagsRefused"},
+
 	"sendDirectChannelMessage":       {"serverapi.TestPublishedExamples", "serverapi.TestFieldsArrive", "serverapi.TestVerifyBlocklist", "e2e.TestPublishedExamples", "e2e.TestStanding", "e2e.TestWhatBecomesOfMessages"},
 	"sendSystemChannelMessage":       {"serverapi.TestPublishedExamples", "serverapi.TestFieldsArrive", "e2e.TestPublishedExamples"},
 	"sendOpenChannelMessage":         {"serverapi.TestPublishedExamples", "serverapi.TestFieldsArrive", "e2e.TestPublishedExamples"},

@@ -44,6 +44,9 @@ var operations = []operation{
 	{name: "removeUserBlocklist", path: "/v4/user/blocklist/remove", limit: defaultLimit, serve: removeUserBlocklist},
 	{name: "getUserBlocklist", path: "/v4/user/blocklist/get", limit: defaultLimit, serve: getUserBlocklist},
 
+	{name: "batchSetUserTags", path: "/v4/user/tag/batch/set", limit: tagsLimit, serve: setUserTags},
+	{name: "batchGetUserTags", path: "/v4/user/tag/batch/get", limit: defaultLimit, serve: getUserTags},
+
 	{name: "sendDirectChannelMessage", path: "/v4/direct-channel/message/send", idempotent: true, serve: sendDirect},
 	{name: "sendDirectChannelStreamMessage", path: "/v4/direct-channel/message/stream/send", limit: streamLimit, idempotent: true, serve: sendDirectStream},
 	{name: "sendSystemChannelMessage", path: "/v4/system-channel/message/send", idempotent: true, serve: sendSystem},
@@ -66,4 +69,5 @@ var operations = []operation{
 func tokenLimit(s *chat.Settings) chat.Rate   { return s.LimitToken }
 func defaultLimit(s *chat.Settings) chat.Rate { return s.LimitDefault }
 func streamLimit(s *chat.Settings) chat.Rate  { return s.LimitStream }
+func tagsLimit(s *chat.Settings) chat.Rate    { return s.LimitUserTags }
 func historyLimit(s *chat.Settings) chat.Rate { return s.LimitHistory }

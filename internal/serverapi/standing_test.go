@@ -435,6 +435,7 @@ func TestStandingOfAppsApart(t *testing.T) {
 	}
 	reads := []struct{ path, body string }{
 		{user, `{"userId":"ann"}`}, {banned, `{}`}, {muted, `{"channelType":"PERSON"}`}, {deleted, `{}`}, {blocklist, `{"userId":"ann"}`},
+		{getTags, `{"userIds":["ann"]}`},
 	}
 	state := func(app *chat.App) (all []string) {
 		t.Helper()
@@ -450,6 +451,7 @@ func TestStandingOfAppsApart(t *testing.T) {
 		{mute, `{"userIds":["ann"],"muteState":1,"channelType":"PERSON"}`},
 		{softDelete, `{"userIds":["ann"]}`},
 		{block, `{"userId":"ann","targetUserIds":["bob"]}`},
+		{setTags, `{"userIds":["ann"],"tags":["t"]}`},
 	} {
 		if body := as(one, c.path, c.body); !strings.HasPrefix(body, `{"code":0`) {
 			t.Fatal(body)
@@ -471,6 +473,7 @@ func TestStandingOfAppsApart(t *testing.T) {
 		{mute, `{"userIds":["ann"],"muteState":0,"channelType":"PERSON"}`},
 		{restore, `{"userIds":["ann"]}`},
 		{unblock, `{"userId":"ann","blockedUserIds":["bob"]}`},
+		{setTags, `{"userIds":["ann"],"tags":[]}`},
 	} {
 		if body := as(two, c.path, c.body); !strings.HasPrefix(body, `{"code":0`) {
 			t.Fatal(body)

@@ -123,7 +123,7 @@ func TestDocumentIsComplete(t *testing.T) {
 		mute: muteFields.Names(), muted: mutedFields.Names(),
 		softDelete: deletionFields.Names(), restore: deletionFields.Names(), deleted: pageFields.Names(),
 		block: blockFields.Names(), unblock: unblockFields.Names(), blocklist: blocklistFields.Names(),
-		tracePath: traceFields.Names(),
+		tracePath: traceFields.Names(), setTags: setTagsFields.Names(), getTags: getTagsFields.Names(),
 	}
 	maps.Copy(tables, archiveTables)
 	for path, item := range doc.Paths.Map() {
@@ -213,7 +213,7 @@ func TestManualIsComplete(t *testing.T) {
 	}
 	for _, names := range [][]string{directFields.Names(), systemFields.Names(), openFields.Names(), issueFields.Names(), expireFields.Names(), userFields.Names(),
 		updateFields.Names(), banFields.Names(), pageFields.Names(), muteFields.Names(), mutedFields.Names(), blockFields.Names(),
-		unblockFields.Names(), blocklistFields.Names(), traceFields.Names()} {
+		unblockFields.Names(), blocklistFields.Names(), traceFields.Names(), setTagsFields.Names(), getTagsFields.Names()} {
 		for _, name := range names {
 			if !strings.Contains(string(manual), "`"+name+"`") {
 				t.Errorf("%s is missing", name)

@@ -59,6 +59,8 @@ const (
 	block      = "/v4/user/blocklist/add"
 	unblock    = "/v4/user/blocklist/remove"
 	blocklist  = "/v4/user/blocklist/get"
+	setTags    = "/v4/user/tag/batch/set"
+	getTags    = "/v4/user/tag/batch/get"
 	tracePath  = "/v4x/message/trace"
 )
 

@@ -26,6 +26,8 @@ type userRow struct {
 	MutedDirect int64 `json:"mutedDirect,omitempty"`
 	MutedGroup  int64 `json:"mutedGroup,omitempty"`
 	MutedOpen   int64 `json:"mutedOpen,omitempty"`
+
+	Tags []string `json:"tags,omitempty"`
 }
 
 // stripes are locks shared by all users, so that there is one per user without
@@ -84,7 +86,7 @@ func (s *Store) readUser(app chat.AppID, id string) (u *chat.User, found bool, e
 		return nil, false, fmt.Errorf("user: %w", err)
 	}
 	u.Name, u.AvatarURL, u.TokensFrom = row.Name, row.AvatarURL, row.TokensFrom
-	u.BannedUntil, u.DeletedAt = row.BannedUntil, row.DeletedAt
+	u.BannedUntil, u.DeletedAt, u.Tags = row.BannedUntil, row.DeletedAt, row.Tags
 	u.MutedSince = chat.Mutes{Direct: row.MutedDirect, Group: row.MutedGroup, Open: row.MutedOpen}
 	if row.CreatedAt != 0 {
 		u.CreatedAt = time.UnixMilli(row.CreatedAt)
@@ -123,6 +125,7 @@ func (s *Store) UpdateUsers(ctx context.Context, app chat.AppID, ids []string, c
 			Name: u.Name, AvatarURL: u.AvatarURL, TokensFrom: u.TokensFrom,
 			BannedUntil: u.BannedUntil, DeletedAt: u.DeletedAt,
 			MutedDirect: u.MutedSince.Direct, MutedGroup: u.MutedSince.Group, MutedOpen: u.MutedSince.Open,
+			Tags: u.Tags,
 		}
 		if !u.CreatedAt.IsZero() {
 			row.CreatedAt = u.CreatedAt.UnixMilli()

@@ -88,13 +88,16 @@ func testUsers(e *env) {
 	}); err != nil {
 		e.Fatal(err)
 	}
-	if err := e.UpdateUsers(e.ctx, app, []string{"carol", "dave"}, func(u *chat.User) { u.TokensFrom = 77 }); err != nil {
+	if err := e.UpdateUsers(e.ctx, app, []string{"carol", "dave"}, func(u *chat.User) {
+		u.TokensFrom = 77
+		u.Tags = []string{"a", "b c", u.ID}
+	}); err != nil {
 		e.Fatal(err)
 	}
 	want := []chat.User{
 		{ID: "bob", Name: "name of bob", AvatarURL: "http://x/", CreatedAt: created},
-		{ID: "carol", Name: "name of carol", AvatarURL: "http://x/", CreatedAt: created, TokensFrom: 77},
-		{ID: "dave", TokensFrom: 77},
+		{ID: "carol", Name: "name of carol", AvatarURL: "http://x/", CreatedAt: created, TokensFrom: 77, Tags: []string{"a", "b c", "carol"}},
+		{ID: "dave", TokensFrom: 77, Tags: []string{"a", "b c", "dave"}},
 	}
 	for range 2 {
 		for _, w := range want {
@@ -104,7 +107,7 @@ func testUsers(e *env) {
 			}
 			g := *got
 			g.CreatedAt = w.CreatedAt
-			if g != w {
+			if !reflect.DeepEqual(g, w) {
 				e.Errorf("user %s is %+v, want %+v", w.ID, g, w)
 			}
 		}
