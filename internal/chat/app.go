@@ -152,7 +152,7 @@ var AppSettings = []Setting{
 	boolSetting("users.registered-only", "false", "Refuse sends from or to users who were never issued a token.", func(s *Settings) *bool { return &s.RegisteredUsersOnly }),
 	intSetting("users.sessions", "32", 1, 1000, "Connections one user may have at once.", func(s *Settings) *int { return &s.Sessions }),
 	boolSetting("broadcast.enabled", "true", "Take broadcasts, and sends by tags and app packages.", func(s *Settings) *bool { return &s.Broadcasts }),
-	intSetting("broadcast.days", "7", 0, 7, "For how many days after a broadcast users who were registered later still get it. Who was registered gets it within 7 days in any case. 0: new users get only what is sent after they came.", func(s *Settings) *int { return &s.BroadcastDays }),
+	intSetting("broadcast.days", "7", 0, MaxBroadcastDays, "For how many days after a broadcast users who were registered later still get it. Who was registered gets it within 7 days in any case. 0: new users get only what is sent after they came.", func(s *Settings) *int { return &s.BroadcastDays }),
 	intSetting("broadcast.pace", "2000", 1, 1_000_000, "How many messages a second broadcasts to those who are online are worked through with. It goes faster where that would take more than the documented 3 minutes.", func(s *Settings) *int { return &s.BroadcastPace }),
 	boolSetting("broadcast.history", "false", "Keep broadcasts in history too.", func(s *Settings) *bool { return &s.BroadcastHistory }),
 	boolSetting("types.unknown-builtins", "false", "Accept RC: types this server does not know, as custom types.", func(s *Settings) *bool { return &s.UnknownBuiltins }),

@@ -57,6 +57,8 @@ func TestDefaultSettings(t *testing.T) {
 		AuthWindow: 5 * time.Minute, AuthReplay: true, MissedDays: 7, History: true, Sessions: 32,
 		OpenIdle: time.Hour, OpenSingle: true,
 		Intake: true, IntakeWindow: 200 * time.Millisecond, IntakeShared: 20, IntakeHigh: 20, IntakeAllowlisted: 20,
+		LimitUserTags: Rate{10, time.Second}, LimitBroadcastHour: Rate{2, time.Hour}, LimitBroadcastDay: Rate{3, 24 * time.Hour},
+		LimitBroadcastOnline: Rate{60, time.Minute}, Broadcasts: true, BroadcastDays: 7, BroadcastPace: 2000,
 	}
 	got := DefaultSettings()
 	if !reflect.DeepEqual(got, want) {

@@ -80,6 +80,7 @@ type PushOptions struct {
 	Content          string
 	Data             string
 	Ext              string // JSON as sent; empty when Disabled
+	More             string // JSON of what a broadcast by tags or package says besides; mostly empty
 	Disabled         bool
 	ContentAvailable bool
 	Badge            int  // MinBadge to MaxBadge

@@ -1,9 +1,6 @@
 package chat
 
-import (
-	"slices"
-	"time"
-)
+import "time"
 
 // A User is somebody who was issued a token, or about whom something was said:
 // that their tokens are void, that they are banned or muted.
@@ -54,10 +51,4 @@ func (m *Mutes) In(t ChannelType) *int64 {
 		return &m.Open
 	}
 	return nil
-}
-
-// HasTag reports whether the user has been given the tag.
-func (u *User) HasTag(tag string) bool {
-	_, has := slices.BinarySearch(u.Tags, tag)
-	return has
 }

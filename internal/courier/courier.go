@@ -28,6 +28,15 @@ type Sessions interface {
 	// Whisper gives an ephemeral message to the user's sessions. For the
 	// sender's own copy out is true and peer names the recipient.
 	Whisper(app chat.AppID, user string, m *chat.Message, uid chat.UID, peer string)
+	// Connected gives one part of the app's sessions, from 0 on, and how many
+	// parts there are. The sessions of a user are in one part, together.
+	Connected(app chat.AppID, part int) (list []Session, parts int)
+}
+
+// A Session is a client connection, of whom and from what.
+type Session struct {
+	User string
+	chat.Client
 }
 
 // Store is what the courier needs of a store.
@@ -40,6 +49,8 @@ type Store interface {
 
 // Users says who is registered, and whose clients may send.
 type Users interface {
+	AppByID(id chat.AppID) *chat.App
+	User(ctx context.Context, app *chat.App, id string) (*chat.User, error)
 	CheckRegistered(ctx context.Context, app *chat.App, field string, ids ...string) error
 	CheckSender(ctx context.Context, app *chat.App, user string, t chat.ChannelType) error
 }
@@ -78,6 +89,12 @@ type Courier struct {
 	claims  claims
 	turns   *turn.Turns // of messages
 	owners  *turn.Turns // of users, for what they have made of their channels
+
+	sessions    Sessions
+	casts       casts
+	castBudgets *budget.Book[castKey]
+	visits      *turn.Turns // of users who are given broadcasts
+
 	log     *slog.Logger
 	deliver *delivery
 	metrics metrics
@@ -104,7 +121,10 @@ func New(o Options) *Courier {
 		turns:   turn.New(),
 		owners:  turn.New(),
 		log:     logger(o.Logger),
+
+		sessions: o.Sessions, visits: turn.New(), castBudgets: budget.NewBook[castKey](o.Now),
 	}
+	c.casts.init()
 	c.claims.open = map[[16]byte]*Claim{}
 	c.gone = gone{users: map[room.Key][]string{}, more: make(chan struct{}, 1)}
 	o.Rooms.Watch(c)
@@ -413,7 +433,10 @@ func repeat(m *chat.Message, prior *store.Once, targets []string) *Sent {
 }
 
 // OnCommit is to be called by the store for every commit.
-func (c *Courier) OnCommit(commit *store.Commit) { c.deliver.enqueue(commit) }
+func (c *Courier) OnCommit(commit *store.Commit) {
+	c.casts.note(commit, c.now().UnixMilli())
+	c.deliver.enqueue(commit)
+}
 
 // Run delivers what was committed until ctx ends and all of it is delivered.
 func (c *Courier) Run(ctx context.Context) { c.deliver.run(ctx) }

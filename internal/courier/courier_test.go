@@ -32,9 +32,10 @@ type post struct {
 }
 
 type said struct {
-	mu       sync.Mutex
-	woken    []string
-	whispers []string
+	mu        sync.Mutex
+	woken     []string
+	whispers  []string
+	connected []Session
 }
 
 func (s *said) Wake(_ chat.AppID, user string) {
@@ -49,12 +50,28 @@ func (s *said) Whisper(_ chat.AppID, user string, m *chat.Message, _ chat.UID, p
 	s.whispers = append(s.whispers, user+"<"+m.From+">"+peer)
 }
 
+func (s *said) Connected(_ chat.AppID, part int) (list []Session, parts int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, c := range s.connected {
+		if i%2 == part {
+			list = append(list, c)
+		}
+	}
+	return list, 2
+}
+
 func newPost(t testing.TB, fs vfs.FS, reg *registry) *post {
+	t.Helper()
+	return newPostAt(t, fs, reg, time.Now)
+}
+
+func newPostAt(t testing.TB, fs vfs.FS, reg *registry, now func() time.Time) *post {
 	t.Helper()
 	var c *Courier
 	logger := slog.New(slog.DiscardHandler)
 	s, err := pebble.Open(t.Context(), pebble.Options{
-		Dir: "data", FS: fs, Now: time.Now, Logger: logger, Consumers: []string{"count"},
+		Dir: "data", FS: fs, Now: now, Logger: logger, Consumers: []string{"count"},
 		OnCommit: func(cm *store.Commit) { c.OnCommit(cm) },
 	})
 	if err != nil {
@@ -64,15 +81,18 @@ func newPost(t testing.TB, fs vfs.FS, reg *registry) *post {
 	if reg == nil {
 		reg = &registry{}
 	}
-	d, err := directory.Open(t.Context(), s, time.Now)
+	d, err := directory.Open(t.Context(), s, now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c = New(Options{Store: s, Archive: s, Users: reg, Open: d, Rooms: p.rooms, Sessions: p.said, Now: time.Now, Logger: logger})
+	c = New(Options{Store: s, Archive: s, Users: reg, Open: d, Rooms: p.rooms, Sessions: p.said, Now: now, Logger: logger})
 	p.Courier = c
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { c.Run(ctx) })
+	passing, endPassing := context.WithCancel(context.Background())
+	var passes sync.WaitGroup
+	passes.Go(func() { c.RunBroadcasts(passing) })
 	apps, err := s.ListApps(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -85,12 +105,15 @@ func newPost(t testing.TB, fs vfs.FS, reg *registry) *post {
 	} else {
 		p.app = apps[0]
 	}
+	reg.app = p.app
 	closed := false
 	p.closeOnce = func() {
 		if closed {
 			return
 		}
 		closed = true
+		endPassing()
+		passes.Wait()
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
@@ -103,7 +126,18 @@ func newPost(t testing.TB, fs vfs.FS, reg *registry) *post {
 
 type registry struct {
 	known []string
+	app   *chat.App
+	users map[string]*chat.User
 	muted error // what every client is told
+}
+
+func (r *registry) AppByID(chat.AppID) *chat.App { return r.app }
+
+func (r *registry) User(_ context.Context, _ *chat.App, id string) (*chat.User, error) {
+	if u := r.users[id]; u != nil {
+		return u, nil
+	}
+	return nil, chat.Fail(chat.KindNoUser, "no such user")
 }
 
 func (r *registry) CheckSender(context.Context, *chat.App, string, chat.ChannelType) error {

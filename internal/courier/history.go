@@ -14,6 +14,7 @@ type Archive interface {
 	store.Messages
 	store.Overlays
 	store.Views
+	store.Broadcasts
 	History(ctx context.Context, ch store.ChannelRef, r store.HistoryRange) ([]store.HistoryEntry, error)
 }
 

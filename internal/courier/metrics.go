@@ -16,6 +16,8 @@ type metrics struct {
 	shedBy         *prometheus.CounterVec
 	chunks         prometheus.Counter
 	streams        *prometheus.CounterVec
+	broadcasts     *prometheus.CounterVec
+	given          prometheus.Counter
 
 	streamsBySender, streamsByTime prometheus.Counter
 
@@ -52,6 +54,12 @@ func newMetrics(reg prometheus.Registerer) metrics {
 		streams: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "parley_streams_ended_total", Help: "Stream messages that were ended: by their sender, or for having been left alone.",
 		}, []string{"by"}),
+		broadcasts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "parley_broadcasts_accepted_total", Help: "Broadcasts made durable, by kind.",
+		}, []string{"kind"}),
+		given: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "parley_broadcast_messages_total", Help: "Messages and recalls that broadcasts became in users' timelines.",
+		}),
 		acceptedBy: map[chat.ChannelType]prometheus.Counter{}, recipientsBy: map[chat.ChannelType]prometheus.Counter{},
 	}
 	for ct := range rules {
@@ -60,7 +68,7 @@ func newMetrics(reg prometheus.Registerer) metrics {
 	}
 	m.streamsBySender, m.streamsByTime = m.streams.WithLabelValues("sender"), m.streams.WithLabelValues("time")
 	if reg != nil {
-		reg.MustRegister(m.accepted, m.recipients, m.refused, m.repeated, m.left, m.openDeliveries, m.shedBy, m.chunks, m.streams)
+		reg.MustRegister(m.accepted, m.recipients, m.refused, m.repeated, m.left, m.openDeliveries, m.shedBy, m.chunks, m.streams, m.broadcasts, m.given)
 	}
 	return m
 }

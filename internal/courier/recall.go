@@ -40,18 +40,23 @@ func (c *Courier) Recall(ctx context.Context, app *chat.App, q *RecallRequest) (
 			return nil, nil
 		}
 		at = c.after(q.UID)
-		// What lay over the content has nothing to lie over any more, the chunks of
-		// a stream among it.
-		st := chat.State{Recall: &chat.Recall{Operator: q.From, At: at, Admin: q.Admin, Delete: q.Delete, Extra: q.Extra}}
-		change := s.next(st, s.keys()...)
-		change.Joined = s.state.Stream != nil && s.state.Stream.Seq > 1
-		a := s.tell(&chat.Event{
-			Kind: chat.EventRecall, Operator: q.From, At: at, Admin: q.Admin, Delete: q.Delete, Extra: q.Extra,
-		}, q.RequestID, change)
+		a := s.recall(&chat.Recall{Operator: q.From, At: at, Admin: q.Admin, Delete: q.Delete, Extra: q.Extra}, q.RequestID)
 		a.Message.Push.Disabled, a.Message.DisableUpdateLast = q.DisablePush, q.DisableUpdateLast
 		return a, nil
 	})
 	return at, err
+}
+
+// recall is the append that takes the message back.
+func (s *subject) recall(r *chat.Recall, requestID string) *store.Append {
+	// What lay over the content has nothing to lie over any more, the chunks of a
+	// stream among it.
+	st := chat.State{Recall: r}
+	change := s.next(st, s.keys()...)
+	change.Joined = s.state.Stream != nil && s.state.Stream.Seq > 1
+	return s.tell(&chat.Event{
+		Kind: chat.EventRecall, Operator: r.Operator, At: r.At, Admin: r.Admin, Delete: r.Delete, Extra: r.Extra,
+	}, requestID, change)
 }
 
 // keys are those of the state's metadata.

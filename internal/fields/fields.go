@@ -525,3 +525,15 @@ func Objects[T any](name string, t *Table[T]) Field[T] {
 		return err
 	}}
 }
+
+// Raw is a field that holds any JSON value, kept as its compact text.
+func Raw[T any](name string, at func(*T) *jsontext.Value) Field[T] {
+	return Field[T]{name, func(r *Reader, v *T) error {
+		raw, err := r.dec.ReadValue()
+		if err != nil {
+			return err
+		}
+		*at(v) = raw.Clone()
+		return at(v).Compact()
+	}}
+}

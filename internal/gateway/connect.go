@@ -84,6 +84,7 @@ func parseSubs(subs []byte) (me streamPosition, knows bool, err error) {
 // connectData is what our own clients add to a connect command.
 type connectData struct {
 	platform   string
+	pack       string // of the app that connects
 	deviceID   string
 	from       string
 	background bool
@@ -91,12 +92,16 @@ type connectData struct {
 
 var connectFields = fields.NewTable(
 	fields.Text("platform", func(d *connectData) *string { return &d.platform }),
+	fields.Text("package", func(d *connectData) *string { return &d.pack }),
 	fields.Text("deviceId", func(d *connectData) *string { return &d.deviceID }),
 	fields.Text("from", func(d *connectData) *string { return &d.from }),
 	fields.Switch("background", func(d *connectData) *bool { return &d.background }),
 )
 
-const maxPlatform = 32
+const (
+	maxPlatform = 32  // bytes
+	maxPackage  = 128 // bytes
+)
 
 func parseConnectData(raw []byte) (d connectData, err error) {
 	if raw == nil {
@@ -107,6 +112,9 @@ func parseConnectData(raw []byte) (d connectData, err error) {
 	}
 	if len(d.platform) > maxPlatform {
 		return d, chat.TooLong("data.platform", maxPlatform, len(d.platform), "bytes")
+	}
+	if len(d.pack) > maxPackage {
+		return d, chat.TooLong("data.package", maxPackage, len(d.pack), "bytes")
 	}
 	if d.deviceID != "" {
 		if err := chat.CheckID("data.deviceId", d.deviceID); err != nil {
@@ -152,6 +160,8 @@ func (c *conn) connect(cmd command) error {
 
 	c.app, c.user, c.device = grant.App.ID, grant.User.ID, data.deviceID
 	c.issuedAt = grant.IssuedAt
+	client := chat.Client{Platform: data.platform, Package: data.pack}
+	c.trail.client = unique.Make(client)
 	rand.Read(c.client[:])
 	c.client[6] = c.client[6]&0x0f | 0x40 // a version 4 UUID
 	c.client[8] = c.client[8]&0x3f | 0x80
@@ -165,7 +175,14 @@ func (c *conn) connect(cmd command) error {
 		return errFailedConnect
 	}
 	c.registered = true
-	answer, pos, err := c.welcome(ctx, cmd.id, grant, req, data)
+	// Before it is decided where the session starts: what the user has not had of
+	// broadcasts is of the backlog. From here on the session is found by those
+	// that come.
+	given, err := c.g.courier.Touch(ctx, grant.App, grant.User, client)
+	if err != nil && c.g.life.Err() == nil {
+		c.g.opts.Logger.Warn("a user could not be given broadcasts; it is tried again at the next connect", "app", c.app, "user", c.user, "error", err)
+	}
+	answer, pos, err := c.welcome(ctx, cmd.id, grant, req, data, given)
 	if err != nil {
 		c.g.sessions.remove(c)
 		c.registered = false
@@ -185,7 +202,7 @@ func (c *conn) connect(cmd command) error {
 	}
 	c.state = stateLive
 	c.pos, c.acked, c.catching = pos.given, pos.start, true
-	c.trail.wrote, c.trail.platform = pos.start, unique.Make(data.platform)
+	c.trail.wrote = pos.start
 	c.beat = beatPing
 	// B4: the first ping after half to the whole of the interval, so that
 	// connections that came together are not pinged together.
@@ -216,8 +233,9 @@ type beginning struct {
 }
 
 // place decides where the session starts: a position that the client brings
-// wins, since it repeats what it wishes otherwise on every reconnect.
-func (c *conn) place(ctx context.Context, days int, req *connectRequest, data *connectData) (b beginning, err error) {
+// wins, since it repeats what it wishes otherwise on every reconnect. The given
+// newest entries came with this connect, so they are news to every client.
+func (c *conn) place(ctx context.Context, days int, req *connectRequest, data *connectData, given int) (b beginning, err error) {
 	s := c.g.opts.Store
 	head, err := s.Head(ctx, c.app, c.user)
 	if err != nil {
@@ -244,7 +262,7 @@ func (c *conn) place(ctx context.Context, days int, req *connectRequest, data *c
 	}
 	switch from {
 	case "now":
-		b.start = head
+		b.start = max(head-min(uint64(given), head), oldest-1)
 	case "oldest":
 		b.recovered = true
 	case "device":
@@ -271,9 +289,9 @@ const (
 )
 
 // welcome makes the answer to the connect command.
-func (c *conn) welcome(ctx context.Context, id uint32, grant *directory.Grant, req connectRequest, data connectData) ([]byte, beginning, error) {
+func (c *conn) welcome(ctx context.Context, id uint32, grant *directory.Grant, req connectRequest, data connectData, given int) ([]byte, beginning, error) {
 	app, now := grant.App, c.g.opts.Now()
-	begin, err := c.place(ctx, app.Settings.MissedDays, &req, &data)
+	begin, err := c.place(ctx, app.Settings.MissedDays, &req, &data, given)
 	if err != nil {
 		return nil, begin, err
 	}

@@ -60,6 +60,7 @@ type Courier interface {
 	Send(ctx context.Context, app *chat.App, s *courier.Send) (*courier.Sent, error)
 	Enter(ctx context.Context, app *chat.App, q *courier.EnterRequest) (*courier.Entered, error)
 	Leave(app chat.AppID, channel string, session room.Member, lost bool)
+	Touch(ctx context.Context, app *chat.App, u *chat.User, client chat.Client) (given int, err error)
 }
 
 // Options are what a gateway works with.
@@ -221,6 +222,12 @@ func (g *Gateway) Whisper(app chat.AppID, user string, m *chat.Message, uid chat
 // Online reports whether the user has a session here.
 func (g *Gateway) Online(app chat.AppID, user string) bool {
 	return g.sessions.online(userKey{app, user})
+}
+
+// Connected gives one part of the app's sessions, from 0 on, and how many parts
+// there are.
+func (g *Gateway) Connected(app chat.AppID, part int) (list []courier.Session, parts int) {
+	return g.sessions.connected(app, part), registryShards
 }
 
 // Expire closes the users' sessions whose token was issued before the given

@@ -93,6 +93,7 @@ func newHouseOn(t testing.TB, fs vfs.FS, change ...func(*Options)) *house {
 	wg.Go(func() { h.rooms.Run(ctx) })
 	run.Go(func() { g.Run(gctx) })
 	run.Go(func() { c.RunDue(gctx) })
+	run.Go(func() { c.RunBroadcasts(gctx) })
 	run.Go(func() { courier.NewIndexer(s, logger).Run(gctx) })
 	h.stop = func() { gstop(); run.Wait() }
 	srv := httptest.NewServer(g)

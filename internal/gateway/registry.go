@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/parleychat/parley/internal/chat"
+	"github.com/parleychat/parley/internal/courier"
 )
 
 // A userKey names a user.
@@ -153,6 +154,22 @@ func (r *registry) online(k userKey) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.users[k] != nil
+}
+
+// connected are the app's sessions of one shard, those of a user together.
+func (r *registry) connected(app chat.AppID, shard int) (list []courier.Session) {
+	s := &r.shards[shard]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for k, first := range s.users {
+		if k.app != app {
+			continue
+		}
+		for c := first; c != nil; c = c.nextOfUser {
+			list = append(list, courier.Session{User: k.user, Client: c.trail.client.Value()})
+		}
+	}
+	return list
 }
 
 // void remembers that tokens issued before the given time are no good, and

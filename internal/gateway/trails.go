@@ -16,10 +16,10 @@ import (
 // A trail is what a session remembers of itself for the traces of messages. It
 // is 32 bytes while nothing happens: idle sessions are the most there are.
 type trail struct {
-	wrote    uint64                // the socket has taken the entries up to here
-	pending  *pending              // what is not stored yet; nil most of the time
-	platform unique.Handle[string] // there are few of them, whatever clients say
-	listed   bool                  // is in trails.dirty
+	wrote   uint64                     // the socket has taken the entries up to here
+	pending *pending                   // what is not stored yet; nil most of the time
+	client  unique.Handle[chat.Client] // there are few of them, whatever clients say
+	listed  bool                       // is in trails.dirty
 }
 
 // pending is what happened to a session's entries since it was stored last.
@@ -138,8 +138,8 @@ func (c *conn) takeLocked(list []store.Delivery) []store.Delivery {
 	}
 	c.trail.pending = nil
 	d := store.Delivery{App: c.app, User: c.user, Session: c.client, Device: c.device}
-	if c.trail.platform != (unique.Handle[string]{}) {
-		d.Platform = c.trail.platform.Value()
+	if c.trail.client != (unique.Handle[chat.Client]{}) {
+		d.Platform = c.trail.client.Value().Platform
 	}
 	list = p.written.appendTo(list, d, store.DeliveryWritten)
 	return p.acked.appendTo(list, d, store.DeliveryAcked)

@@ -161,6 +161,7 @@ func (n *Node) run(background context.Context) {
 		n.courier.Run,
 		n.courier.RunDue,
 		n.courier.RunOpen,
+		n.courier.RunBroadcasts,
 		n.gateway.Run,
 		n.tracer.Run,
 		courier.NewIndexer(n.store, n.logger).Run,

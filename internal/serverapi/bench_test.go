@@ -71,6 +71,14 @@ func (m *memory) Blockers(context.Context, chat.AppID, string, []string) ([]stri
 	return nil, nil
 }
 
+// empty is an archive in which nothing is.
+type empty struct{ courier.Archive }
+
+func (empty) Broadcasts(context.Context, int64) ([]*chat.Broadcast, error) { return nil, nil }
+func (empty) Broadcast(context.Context, chat.AppID, chat.UID) (*chat.Broadcast, error) {
+	return nil, chat.Fail(chat.KindNotFound, "no such broadcast")
+}
+
 var errNobody = chat.Fail(chat.KindNoUser, "no such user")
 
 // A sink is the least a ResponseWriter can be.
@@ -96,13 +104,14 @@ func newDoor(tb testing.TB) (http.Handler, *chat.App) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	for _, name := range []string{"limits.direct", "limits.system", "limits.open", "limits.default", "limits.token"} {
+	for _, name := range []string{"limits.direct", "limits.system", "limits.open", "limits.default", "limits.token",
+		"limits.user-tags", "limits.broadcast-hour", "limits.broadcast-day", "limits.broadcast-online"} {
 		if app, err = d.SetApp(context.Background(), app.Key, map[string]string{name: "0"}); err != nil {
 			tb.Fatal(err)
 		}
 	}
 	logger := slog.New(slog.DiscardHandler)
-	c := courier.New(courier.Options{Store: m, Users: d, Open: d, Rooms: room.New(time.Now), Now: time.Now, Logger: logger})
+	c := courier.New(courier.Options{Store: m, Archive: empty{}, Users: d, Open: d, Rooms: room.New(time.Now), Now: time.Now, Logger: logger})
 	return New(Options{Directory: d, Courier: c, Presence: &presence{}, Logger: logger}), app
 }
 

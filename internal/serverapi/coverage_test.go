@@ -39,6 +39,12 @@ var coveredBy = map[string][]string{
 	"batchSetUserTags": {"serverapi.TestUserTags", "serverapi.TestUserTagsRefused"},
 	"batchGetUserTags": {"serverapi.TestUserTags", "serverapi.TestUserTagsRefused"},
 
+	"broadcastSystemChannelMessage":  {"serverapi.TestBroadcasts", "serverapi.TestBroadcastsRefused", "gateway.TestBroadcasts", "e2e.TestBroadcast"},
+	"broadcastMessageOnline":         {"serverapi.TestBroadcasts", "serverapi.TestBroadcastsRefused", "gateway.TestBroadcasts"},
+	"deleteBroadcastMessage":         {"serverapi.TestBroadcasts", "serverapi.TestBroadcastsRefused", "gateway.TestBroadcastRecalls", "e2e.TestBroadcast"},
+	"sendSystemChannelPushByTag":     {"serverapi.TestSendByTag", "serverapi.TestPushRefused", "gateway.TestBroadcastAudiences"},
+	"sendSystemChannelPushByPackage": {"serverapi.TestSendByPackage", "serverapi.TestPushRefused", "gateway.TestBroadcastAudiences"},
+
 	"sendDirectChannelMessage":       {"serverapi.TestPublishedExamples", "serverapi.TestFieldsArrive", "serverapi.TestVerifyBlocklist", "e2e.TestPublishedExamples", "e2e.TestStanding", "e2e.TestWhatBecomesOfMessages"},
 	"sendSystemChannelMessage":       {"serverapi.TestPublishedExamples", "serverapi.TestFieldsArrive", "e2e.TestPublishedExamples"},
 	"sendOpenChannelMessage":         {"serverapi.TestPublishedExamples", "serverapi.TestFieldsArrive", "e2e.TestPublishedExamples"},

@@ -111,7 +111,8 @@ func apart(t *testing.T, theirs, ours chat.AppID) {
 				if p.of != nil && p.effect != reads && got.Status == 200 {
 					t.Errorf("%s %s was done to a message of another app", o.name, body)
 				}
-				if o.idempotent && got.Header.Get("Idempotency-Replayed") != "" {
+				// At its alias it is B's own call of just now.
+				if o.idempotent && path == o.path && got.Header.Get("Idempotency-Replayed") != "" {
 					t.Errorf("%s %s is answered as a repeat of what another app did", o.name, body)
 				}
 			}

@@ -52,6 +52,14 @@ var operations = []operation{
 	{name: "sendSystemChannelMessage", path: "/v4/system-channel/message/send", idempotent: true, serve: sendSystem},
 	{name: "sendOpenChannelMessage", path: "/v4/open-channel/message/send", idempotent: true, serve: sendOpen},
 
+	// Budgets of broadcasts are the courier's too; that of recalls is beside the
+	// limit of calls, since what is recalled already costs nothing of it.
+	{name: "broadcastSystemChannelMessage", path: "/v4/system-channel/message/broadcast-all", idempotent: true, serve: broadcastAll},
+	{name: "broadcastMessageOnline", path: "/v4/system-channel/message/broadcast-online", idempotent: true, serve: broadcastOnline},
+	{name: "deleteBroadcastMessage", path: "/v4/system-channel/message/broadcast/delete", limit: defaultLimit, serve: recallBroadcast},
+	{name: "sendSystemChannelPushByTag", path: "/v4/system-channel/tagged-users/send", alias: "/v4/system-channel/push", idempotent: true, serve: sendByTag},
+	{name: "sendSystemChannelPushByPackage", path: "/v4/system-channel/app-package-users/send", idempotent: true, serve: sendByPackage},
+
 	{name: "listDirectChannelHistoryMessages", path: "/v4/direct-channel/history-message/list", limit: historyLimit, serve: listDirectHistory},
 	{name: "listOpenChannelHistoryMessages", path: "/v4/open-channel/history-message/list", limit: historyLimit, serve: listOpenHistory},
 	{name: "deleteMessage", path: "/v4/message/delete", limit: defaultLimit, serve: recallMessage},

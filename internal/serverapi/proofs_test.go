@@ -42,6 +42,7 @@ type source struct{ path, body string }
 
 var (
 	aDirect = &source{direct, `{"fromUserId":$FROM,"toUserIds":[$TO],"messageType":"app:t","content":$TEXT,"isEchoToSender":1,"hasMetadata":1,"metadata":{"a":"1"}}`}
+	aCast   = &source{castAll, `{"fromUserId":$FROM,"messageType":"app:t","content":$TEXT}`}
 	anOpen  = &source{open, `{"fromUserId":$FROM,"toChannelIds":[$ROOM],"messageType":"app:t","content":$TEXT}`}
 )
 
@@ -88,6 +89,18 @@ var proofs = map[string]proof{
 	"addUserBlocklist":    {effect: changes, bodies: []string{`{"userId":$FROM,"targetUserIds":[$TO]}`}},
 	"removeUserBlocklist": {effect: changes, bodies: []string{`{"userId":$FROM,"blockedUserIds":[$TO]}`}},
 	"getUserBlocklist":    {effect: reads, bodies: []string{`{"userId":$FROM}`, `{"userId":$FROM,"pageToken":"1","order":1}`}},
+
+	"batchSetUserTags": {effect: changes, bodies: []string{`{"userIds":[$FROM,$TO],"tags":["changed"]}`}},
+	"batchGetUserTags": {effect: reads, bodies: []string{`{"userIds":[$FROM,$TO]}`}},
+
+	"broadcastSystemChannelMessage": {effect: sends, bodies: []string{`{"fromUserId":$FROM,"messageType":"RC:TxtMsg","content":"{}"}`}},
+	"broadcastMessageOnline":        {effect: sends, bodies: []string{`{"fromUserId":$FROM,"messageType":"RC:TxtMsg","content":"{}"}`}},
+	"deleteBroadcastMessage":        {effect: changes, of: aCast, bodies: []string{`{"fromUserId":$FROM,"messageUID":$UID}`}},
+	"sendSystemChannelPushByTag": {effect: sends, bodies: []string{
+		`{"platform":["ios"],"fromUserId":$FROM,"audience":{"tag":["changed"]},"message":{"messageType":"app:t","content":"x"},"notification":{}}`,
+		`{"platform":["ios"],"fromUserId":$FROM,"audience":{"userId":[$TO]},"message":{"messageType":"app:t","content":"x"},"notification":{}}`}},
+	"sendSystemChannelPushByPackage": {effect: sends, bodies: []string{
+		`{"platform":["ios"],"fromUserId":$FROM,"audience":{"packageName":"p"},"message":{"messageType":"app:t","content":"x"},"notification":{}}`}},
 
 	"sendDirectChannelMessage": {effect: sends, bodies: []string{`{"fromUserId":$FROM,"toUserIds":[$TO],"messageType":"RC:TxtMsg","content":"{}","isEchoToSender":1,"verifyBlocklist":0}`}},
 	"sendSystemChannelMessage": {effect: sends, bodies: []string{`{"fromUserId":$FROM,"toUserIds":[$TO],"messageType":"RC:TxtMsg","content":"{}"}`}},
@@ -229,6 +242,7 @@ func settle(w *world, app *chat.App, name string, variant int, users []string) *
 		if i%4 == variant {
 			e.must(softDelete, `{"userIds":[`+id+`]}`)
 		}
+		e.must(setTags, `{"userIds":[`+id+`],"tags":[`+quoted(name)+`]}`)
 		e.must(block, `{"userId":`+id+`,"targetUserIds":[`+quoted(users[(i+2+variant)%len(users)])+`]}`)
 	}
 	e.now = w.clock.ms.Load() + 500
@@ -262,7 +276,8 @@ func (e *estate) useKeys() {
 func keyOf(i int) func(http.Header) { return with(idempotencyKey, "key-"+strconv.Itoa(i)) }
 
 // picture is all that the app can see of what it has: what every reading
-// operation answers, and every user's timeline and tokens.
+// operation answers, every user's timeline and tokens, and the broadcasts that wait
+// for users to come.
 func (e *estate) picture() (lines []string) {
 	e.w.t.Helper()
 	for _, o := range operations {
@@ -297,6 +312,15 @@ func (e *estate) picture() (lines []string) {
 				e.w.t.Fatal(err)
 			}
 			lines = append(lines, fmt.Sprintf("timeline of %s: %d %d %s %s%s %s", u, entry.Offset, entry.Kind, entry.UID, entry.Peer, about, b))
+		}
+	}
+	casts, err := e.w.store.Broadcasts(ctx, e.now)
+	if err != nil {
+		e.w.t.Fatal(err)
+	}
+	for _, b := range casts {
+		if b.App == e.app.ID {
+			lines = append(lines, fmt.Sprintf("broadcast %+v", *b))
 		}
 	}
 	e.w.said.mu.Lock()

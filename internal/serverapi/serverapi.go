@@ -43,6 +43,9 @@ type Courier interface {
 	Begin(ctx context.Context, app *chat.App, scope, field, key string, body []byte) (*courier.Claim, error)
 	Send(ctx context.Context, app *chat.App, s *courier.Send) (*courier.Sent, error)
 	SendChunk(ctx context.Context, app *chat.App, q *courier.StreamChunk) (*courier.Sent, error)
+	Broadcast(ctx context.Context, app *chat.App, q *courier.BroadcastRequest) (*courier.Sent, error)
+	RecallBroadcast(ctx context.Context, app *chat.App, q *courier.BroadcastRecallRequest) error
+	BroadcastReport(ctx context.Context, app *chat.App, uid chat.UID) (*courier.BroadcastReport, error)
 }
 
 // Presence knows who is connected.

@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"github.com/parleychat/parley/internal/chat"
+	"github.com/parleychat/parley/internal/courier"
 	"github.com/parleychat/parley/internal/fields"
 	"github.com/parleychat/parley/internal/trace"
 )
@@ -60,11 +61,50 @@ func traceMessage(c *call) error {
 		return err
 	}
 	r, err := c.api.tracer.Trace(c.r.Context(), c.app, uid, trace.Page{All: q.All, Token: q.PageToken, Size: int(q.PageSize)})
+	if chat.KindOf(err) == chat.KindNotFound && uid.ChannelType() == chat.System {
+		return c.traceBroadcast(uid, err)
+	}
 	if err != nil {
 		return err
 	}
 	c.out = appendReport(c.out, r)
 	return nil
+}
+
+// traceBroadcast tells of a broadcast, or says notFound when it is none either.
+func (c *call) traceBroadcast(uid chat.UID, notFound error) error {
+	r, err := c.api.courier.BroadcastReport(c.r.Context(), c.app, uid)
+	if chat.KindOf(err) == chat.KindNotFound {
+		return notFound
+	}
+	if err != nil {
+		return err
+	}
+	c.out = appendBroadcastReport(c.out, r)
+	return nil
+}
+
+// appendBroadcastReport appends what became of a broadcast, in the form of a
+// message that has no recipients: each of those has a UID of their own.
+func appendBroadcastReport(b []byte, r *courier.BroadcastReport) []byte {
+	m := r.Message
+	if m == nil {
+		m = &chat.Message{From: r.From, RequestID: r.RequestID, Type: "RC:RcNtf"} // a recall
+	}
+	b = appendAbout(b, r.UID, m, chat.System, r.UID.Millis())
+	b = append(b, `,"targetCount":0,"deliveriesKept":false,"recipients":[],"leftOut":[],"pageToken":"","broadcast":{"kind":"`...)
+	b = append(b, r.Kind.String()...)
+	b = append(b, `","until":`...)
+	b = strconv.AppendInt(b, r.Until(), 10)
+	b = append(b, `,"taken":`...)
+	b = strconv.AppendInt(b, int64(r.Taken), 10)
+	b = append(b, `,"takenMore":`...)
+	b = strconv.AppendBool(b, r.TakenMore)
+	if r.RecalledAt != 0 {
+		b = append(b, `,"recalledAt":`...)
+		b = strconv.AppendInt(b, r.RecalledAt, 10)
+	}
+	return append(b, `}}}`...)
 }
 
 var originNames = [...]string{chat.FromServer: "server", chat.FromClient: "client"}
@@ -73,24 +113,7 @@ var originNames = [...]string{chat.FromServer: "server", chat.FromClient: "clien
 // it: who may ask for traces need not be one who may read messages.
 func appendReport(b []byte, r *trace.Report) []byte {
 	m := r.Message
-	b = append(b, `{"code":0,"result":{"messageUID":"`...)
-	b = r.UID.Append(b)
-	b = append(b, `","origin":"`...)
-	b = append(b, originNames[m.Origin]...)
-	b = append(b, `","fromUserId":`...)
-	b = appendQuoted(b, m.From)
-	if m.RequestID != "" {
-		b = append(b, `,"requestId":`...)
-		b = appendQuoted(b, m.RequestID)
-	}
-	b = append(b, `,"channelType":"`...)
-	b = append(b, m.ChannelType.String()...)
-	b = append(b, `","messageType":`...)
-	b = appendQuoted(b, m.Type)
-	b = append(b, `,"sentAt":`...)
-	b = strconv.AppendInt(b, r.SentAt, 10)
-	b = append(b, `,"contentBytes":`...)
-	b = strconv.AppendInt(b, int64(len(m.Content)), 10)
+	b = appendAbout(b, r.UID, m, m.ChannelType, r.SentAt)
 	b = append(b, `,"targetCount":`...)
 	b = strconv.AppendInt(b, int64(r.Count), 10)
 	b = append(b, `,"deliveriesKept":`...)
@@ -120,6 +143,28 @@ func appendReport(b []byte, r *trace.Report) []byte {
 	b = append(b, `],"pageToken":`...)
 	b = appendQuoted(b, r.Next)
 	return append(b, `}}`...)
+}
+
+// appendAbout begins the answer with what was asked for, by whom and when.
+func appendAbout(b []byte, uid chat.UID, m *chat.Message, t chat.ChannelType, sentAt int64) []byte {
+	b = append(b, `{"code":0,"result":{"messageUID":"`...)
+	b = uid.Append(b)
+	b = append(b, `","origin":"`...)
+	b = append(b, originNames[m.Origin]...)
+	b = append(b, `","fromUserId":`...)
+	b = appendQuoted(b, m.From)
+	if m.RequestID != "" {
+		b = append(b, `,"requestId":`...)
+		b = appendQuoted(b, m.RequestID)
+	}
+	b = append(b, `,"channelType":"`...)
+	b = append(b, t.String()...)
+	b = append(b, `","messageType":`...)
+	b = appendQuoted(b, m.Type)
+	b = append(b, `,"sentAt":`...)
+	b = strconv.AppendInt(b, sentAt, 10)
+	b = append(b, `,"contentBytes":`...)
+	return strconv.AppendInt(b, int64(len(m.Content)), 10)
 }
 
 func appendRecipient(b []byte, open bool, r *trace.Recipient) []byte {

@@ -124,6 +124,8 @@ func TestDocumentIsComplete(t *testing.T) {
 		softDelete: deletionFields.Names(), restore: deletionFields.Names(), deleted: pageFields.Names(),
 		block: blockFields.Names(), unblock: unblockFields.Names(), blocklist: blocklistFields.Names(),
 		tracePath: traceFields.Names(), setTags: setTagsFields.Names(), getTags: getTagsFields.Names(),
+		castAll: broadcastAllFields.Names(), castOnline: broadcastOnlineFields.Names(), castRecall: recallBroadcastFields.Names(),
+		byTag: pushFields.Names(), byPackage: pushFields.Names(),
 	}
 	maps.Copy(tables, archiveTables)
 	for path, item := range doc.Paths.Map() {
@@ -213,7 +215,9 @@ func TestManualIsComplete(t *testing.T) {
 	}
 	for _, names := range [][]string{directFields.Names(), systemFields.Names(), openFields.Names(), issueFields.Names(), expireFields.Names(), userFields.Names(),
 		updateFields.Names(), banFields.Names(), pageFields.Names(), muteFields.Names(), mutedFields.Names(), blockFields.Names(),
-		unblockFields.Names(), blocklistFields.Names(), traceFields.Names(), setTagsFields.Names(), getTagsFields.Names()} {
+		unblockFields.Names(), blocklistFields.Names(), traceFields.Names(), setTagsFields.Names(), getTagsFields.Names(),
+		broadcastAllFields.Names(), broadcastOnlineFields.Names(), recallBroadcastFields.Names(), pushFields.Names(),
+		audienceFields.Names(), pushedFields.Names(), noticeFields.Names()} {
 		for _, name := range names {
 			if !strings.Contains(string(manual), "`"+name+"`") {
 				t.Errorf("%s is missing", name)

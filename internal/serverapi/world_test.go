@@ -61,6 +61,11 @@ const (
 	blocklist  = "/v4/user/blocklist/get"
 	setTags    = "/v4/user/tag/batch/set"
 	getTags    = "/v4/user/tag/batch/get"
+	castAll    = "/v4/system-channel/message/broadcast-all"
+	castOnline = "/v4/system-channel/message/broadcast-online"
+	castRecall = "/v4/system-channel/message/broadcast/delete"
+	byTag      = "/v4/system-channel/tagged-users/send"
+	byPackage  = "/v4/system-channel/app-package-users/send"
 	tracePath  = "/v4x/message/trace"
 )
 
@@ -109,6 +114,7 @@ func (d *disk) GetDiskUsage(string) (vfs.DiskUsage, error) {
 type presence struct {
 	mu      sync.Mutex
 	online  map[string]bool
+	clients map[string]chat.Client
 	expired []string
 	shut    []string
 	settle  func(users []string) error
@@ -138,6 +144,20 @@ func (p *presence) Shut(app chat.AppID, users []string, why chat.Kind) {
 
 func (p *presence) Wake(chat.AppID, string)                                     {}
 func (p *presence) Whisper(chat.AppID, string, *chat.Message, chat.UID, string) {}
+
+// Connected are the users who are online and have said from what (goOnline), in
+// one part. Of others nobody is given broadcasts here, so that tests which are not
+// about them see nothing change by itself.
+func (p *presence) Connected(app chat.AppID, _ int) (list []courier.Session, parts int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key, client := range p.clients {
+		if user, of := strings.CutPrefix(key, strconv.Itoa(int(app))+"/"); of {
+			list = append(list, courier.Session{User: user, Client: client})
+		}
+	}
+	return list, 1
+}
 
 // Settle does what the gateway does for sessions: it stores what they know.
 func (p *presence) Settle(ctx context.Context, app chat.AppID, users []string) error {
@@ -249,6 +269,7 @@ func (w *world) open() {
 	var running sync.WaitGroup
 	running.Go(func() { c.Run(ctx) })
 	running.Go(func() { c.RunDue(ctx) })
+	running.Go(func() { c.RunBroadcasts(ctx) })
 	running.Go(func() { courier.NewIndexer(s, logger).Run(ctx) })
 	running.Go(func() { tr.Run(ctx) })
 	w.close = sync.OnceFunc(func() {

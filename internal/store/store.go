@@ -31,6 +31,7 @@ type Store interface {
 	Blocks
 	Devices
 	Deliveries
+	Broadcasts
 	Onces
 	Log
 	Index
@@ -71,9 +72,9 @@ type Append struct {
 	// Targets are user ids, or channel ids for an open channel message, in
 	// request order, without duplicates. Target i gets the UID First.Plus(i).
 	// In a direct or system message each target's timeline gets an entry.
-	// At most chat.MaxUIDBlock. Empty only with a Once, States, Views or Marks,
-	// which are then all that is kept: the memory of a request that left everybody out, a change
-	// that nobody is told of yet.
+	// At most chat.MaxUIDBlock. Empty only with a Once, States, Views, Marks or a
+	// Broadcast, which are then all that is kept: the memory of a request that left
+	// everybody out, a change that nobody is told of yet, a message for whoever comes.
 	Targets []string
 
 	// History asks for the message to be kept in history, not only for as long
@@ -90,6 +91,12 @@ type Append struct {
 	// Left are who was left out of the request and got no UID. They are kept
 	// with the message, for its trace.
 	Left []string
+
+	// Broadcast, when set, is kept, with its Message if it has one. The engine
+	// fills its UID in; there are no Targets.
+	Broadcast *chat.Broadcast
+	// Taking, when set, is noted for every target.
+	Taking *Taking
 
 	// Once, when set, is remembered in the same commit.
 	Once *Once

@@ -4,6 +4,7 @@ package turn
 import (
 	"context"
 	"hash/maphash"
+	"slices"
 
 	"github.com/parleychat/parley/internal/chat"
 )
@@ -26,13 +27,44 @@ func New() *Turns {
 }
 
 // Take waits for the turn of the thing that key names, and gives what ends it.
-// Who has one must not wait for another.
+// Who has one must not wait for another of the same Turns.
 func Take[K comparable](ctx context.Context, t *Turns, key K) (end func(), err error) {
-	slot := t.slots[maphash.Comparable(t.seed, key)%uint64(len(t.slots))]
+	slot := t.slots[slotOf(t, key)]
 	select {
 	case slot <- struct{}{}:
 		return func() { <-slot }, nil
 	case <-ctx.Done():
 		return nil, chat.Because(chat.KindUnavailable, "canceled before it was begun", ctx.Err())
 	}
+}
+
+// TakeAll waits for the turns of all the things that keys name, and gives what
+// ends them. They are taken in one order, so that two who want several cannot
+// wait for each other.
+func TakeAll[K comparable](ctx context.Context, t *Turns, keys []K) (end func(), err error) {
+	which := make([]int, len(keys))
+	for i, key := range keys {
+		which[i] = slotOf(t, key)
+	}
+	slices.Sort(which)
+	which = slices.Compact(which)
+	for i, n := range which {
+		select {
+		case t.slots[n] <- struct{}{}:
+		case <-ctx.Done():
+			t.end(which[:i])
+			return nil, chat.Because(chat.KindUnavailable, "canceled before it was begun", ctx.Err())
+		}
+	}
+	return func() { t.end(which) }, nil
+}
+
+func (t *Turns) end(which []int) {
+	for _, n := range which {
+		<-t.slots[n]
+	}
+}
+
+func slotOf[K comparable](t *Turns, key K) int {
+	return int(maphash.Comparable(t.seed, key) % uint64(len(t.slots)))
 }

@@ -31,6 +31,12 @@ func TestWhatBecomesOfMessages(t *testing.T) {
 	start(t).node("changed.mjs")
 }
 
+// Broadcasts as clients see them: live, on the next connect, and recalled.
+func TestBroadcast(t *testing.T) {
+	t.Parallel()
+	start(t).node("broadcast.mjs")
+}
+
 // The three requests that the platform's pages print, byte for byte.
 func TestPublishedExamples(t *testing.T) {
 	t.Parallel()

@@ -136,6 +136,9 @@ func checkAppend(a *store.Append) error {
 	if n := len(a.Targets); n == 0 && a.Once == nil && !changes(a) || n > chat.MaxUIDBlock {
 		return chat.Invalidf("targets", "from 1 to %d, got %d", chat.MaxUIDBlock, n)
 	}
+	if a.Broadcast != nil && len(a.Targets) > 0 {
+		return chat.Invalid("targets", "a broadcast has none")
+	}
 	if len(a.Message.From) > maxIDLength {
 		return chat.TooLong("fromUserId", maxIDLength, len(a.Message.From), "bytes")
 	}

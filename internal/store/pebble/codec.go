@@ -55,7 +55,8 @@ const (
 	bodyEchoAt
 	bodyTarget
 	bodyContent
-	bodyEvent // stands before the content
+	bodyEvent    // stands before the content
+	bodyPushMore // so does this
 )
 
 // The bits of bodyBools.
@@ -122,6 +123,7 @@ func appendBody(b []byte, m *chat.Message, count int, echoAt uint64, targets []t
 	b = appendUint(b, bodyPriority, uint64(m.Priority))
 	b = appendUint(b, bodyCount, uint64(count))
 	b = appendUint(b, bodyEchoAt, echoAt)
+	b = appendText(b, bodyPushMore, m.Push.More)
 	if m.Event != nil {
 		b = protowire.AppendBytes(protowire.AppendTag(b, bodyEvent, protowire.BytesType), appendEvent(nil, m.Event))
 	}
@@ -257,6 +259,8 @@ func (b *body) setText(f protowire.Number, v []byte) {
 		m.Push.Data = string(v)
 	case bodyPushExt:
 		m.Push.Ext = string(v)
+	case bodyPushMore:
+		m.Push.More = string(v)
 	case bodyContent:
 		m.Content = string(v)
 	}

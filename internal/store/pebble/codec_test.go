@@ -21,7 +21,7 @@ func bodyRow(m *chat.Message, count int, echoAt uint64, targets []target) []byte
 var sampleMessage = &chat.Message{
 	App: 7, ChannelType: chat.System, Flags: chat.Kept, From: "alice", Type: "RC:TxtMsg", Content: `{"content":"x"}`,
 	Persist: true, HasMetadata: true, Metadata: map[string]string{"a": "", "b": "2"},
-	Push: chat.PushOptions{Badge: -1, HasBadge: true, Ext: "{}"},
+	Push: chat.PushOptions{Badge: -1, HasBadge: true, Ext: "{}", More: `{"ios":{}}`},
 }
 
 func TestBodyCodec(t *testing.T) {

@@ -87,6 +87,7 @@ func (s *Store) Expire(ctx context.Context) error {
 		}
 	}
 	steps = append(steps, expiredDeliveries(today)...)
+	steps = append(steps, expiredBroadcasts(now)...)
 	bans, err := s.endedBanRows()
 	if err != nil {
 		return err

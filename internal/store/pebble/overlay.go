@@ -49,7 +49,7 @@ func appendDueKey(dst []byte, d store.DueState) []byte {
 
 // changeSize is about what an event and changes of state add to a batch.
 func changeSize(a *store.Append) int {
-	n := (len(a.Views) + len(a.Marks)) * viewSize
+	n := broadcastSize(a) + (len(a.Views)+len(a.Marks))*viewSize
 	if a.Message.Event != nil {
 		n += eventSize(a.Message.Event)
 	}

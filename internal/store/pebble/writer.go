@@ -221,6 +221,13 @@ func (s *Store) build(c *commit) error {
 			a.Once.First = first
 			w.addOnce(b, a)
 		}
+		if a.Broadcast != nil {
+			a.Broadcast.UID = first
+			w.addBroadcast(b, a.Broadcast)
+		}
+		if a.Taking != nil {
+			w.addTaking(b, a)
+		}
 	}
 	if ms := w.uids.Millis(); ms > w.floor && len(c.jobs) > 0 {
 		if b == nil {
@@ -256,7 +263,9 @@ func (s *Store) build(c *commit) error {
 func keeps(a *store.Append) bool { return !a.Message.Ephemeral() && len(a.Targets) > 0 }
 
 // changes reports whether the append changes what lies over messages or channels.
-func changes(a *store.Append) bool { return len(a.States)+len(a.Views)+len(a.Marks) > 0 }
+func changes(a *store.Append) bool {
+	return len(a.States)+len(a.Views)+len(a.Marks) > 0 || a.Broadcast != nil || a.Taking != nil
+}
 
 // addEntries gives offsets and writes the timeline rows, interleaved so that the
 // sender's own entries come in the order of their offsets.

@@ -25,7 +25,7 @@ func testMessages(e *env) {
 	full.Metadata = map[string]string{"a": "1", "b": "", "c+d": "ü"}
 	full.Priority = chat.PriorityHigh
 	full.Push = chat.PushOptions{
-		Content: "hi", Data: "data", Ext: `{"x":1}`, Disabled: true, ContentAvailable: true, Badge: -1, HasBadge: true,
+		Content: "hi", Data: "data", Ext: `{"x":1}`, More: `{"y":2}`, Disabled: true, ContentAvailable: true, Badge: -1, HasBadge: true,
 	}
 	full.Event = &chat.Event{Kind: chat.EventRecall, Operator: "o"}
 	plain := message("alice", "x")
