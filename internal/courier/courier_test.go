@@ -489,7 +489,7 @@ func (s *instant) Once(context.Context, [16]byte) (*store.Once, error) { return 
 func BenchmarkSend(b *testing.B) {
 	for _, n := range []int{1, 1000} {
 		b.Run(fmt.Sprintf("recipients=%d", n), func(b *testing.B) {
-			c := New(Options{Store: &instant{uids: chat.NewUIDSource(1, 0)}, Now: time.Now})
+			c := New(Options{Store: &instant{uids: chat.NewUIDSource(1, 0)}, Rooms: room.New(time.Now), Now: time.Now})
 			app := &chat.App{Settings: chat.DefaultSettings()}
 			app.Settings.LimitDirect = chat.Rate{}
 			to := make([]string, n)
