@@ -134,7 +134,12 @@ func TestClientsMetadata(t *testing.T) {
 	alice, _ := h.connect("alice", "")
 	bob, _ := h.connect("bob", "")
 	carol, _ := h.connect("carol", "")
-	plain := alice.say("bob", "plain", "")
+	plain := alice.say("bob", "plain", `,"metadata":{"a":"1"}`)
+	// Pairs of a message that takes none are ignored, also where they break a rule.
+	alice.say("bob", "ignored", `,"metadata":{"":"1"}`)
+	if raw := bob.done("message.history", `{"channelType":"direct","channelId":"alice"}`); strings.Contains(raw, "etadata") {
+		t.Errorf("metadata of a message without hasMetadata is kept: %s", raw)
+	}
 	uid := alice.say("bob", "poll", `,"hasMetadata":true,"metadata":{"a":"1"}`)
 	of := func(uid, rest string) string { return `{"messageUID":"` + uid + `",` + rest + `}` }
 	var many []string

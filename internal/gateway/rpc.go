@@ -237,6 +237,10 @@ func (c *conn) message(d *sendData) (*chat.Message, error) {
 	if n := len(d.content); n > chat.MaxContent {
 		return nil, &chat.Error{Kind: chat.KindContentTooLarge, Field: "content", Rule: "at most " + strconv.Itoa(chat.MaxContent) + " bytes, got " + strconv.Itoa(n)}
 	}
+	metadata := d.metadata
+	if !d.hasMetadata {
+		metadata = nil // ignored, as at the server's door
+	}
 	return &chat.Message{
 		App: c.app, ChannelType: ct, Origin: chat.FromClient,
 		From: c.user, Type: d.messageType, Content: d.content,
@@ -244,7 +248,7 @@ func (c *conn) message(d *sendData) (*chat.Message, error) {
 		DisableUpdateLast: d.disableUpdate,
 		NeedReadReceipt:   d.needReceipt,
 		HasMetadata:       d.hasMetadata,
-		Metadata:          d.metadata,
+		Metadata:          metadata,
 		// The sender's other devices learn of what was sent; in an open channel
 		// they do so only when asked.
 		Echo:     ct == chat.Direct || d.echo,

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"net/http"
-	"time"
 
 	"github.com/parleychat/parley/internal/admin"
 	"github.com/parleychat/parley/internal/chat"
@@ -32,7 +31,7 @@ func (n *Node) openDemoPage(d *directory.Directory, calls http.Handler) {
 			t, err := n.service.IssueToken(ctx, app.Key, user, "")
 			return t.Token, err
 		},
-		Calls: calls, Version: Version, Now: time.Now, Logger: n.logger,
+		Calls: calls, Version: Version, Now: n.now, Logger: n.logger,
 	})
 	base := n.describe().URL()
 	n.service.OfferDemo(func() admin.DemoLink {

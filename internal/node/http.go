@@ -55,23 +55,23 @@ func (n *Node) listen() error {
 // the address.
 func (n *Node) openDoors(background context.Context, d *directory.Directory) error {
 	n.gateway = gateway.New(gateway.Options{
-		Directory: d, Store: n.store, Rooms: n.rooms, Now: time.Now, Logger: n.logger, Metrics: n.registry,
+		Directory: d, Store: n.store, Rooms: n.rooms, Now: n.now, Logger: n.logger, Metrics: n.registry,
 		Version: "parley " + Version, PingInterval: n.config.PingInterval, NoTrails: !n.config.Trace,
 	})
-	n.tracer = trace.New(n.store, n.gateway, time.Now)
+	n.tracer = trace.New(n.store, n.gateway, n.now)
 	var reach courier.Reach
 	if n.config.Trace {
 		reach = n.tracer
 	}
 	n.courier = courier.New(courier.Options{
 		Store: n.store, Archive: n.store, Users: d, Open: d, Rooms: n.rooms, Sessions: n.gateway, Reach: reach,
-		Now: time.Now, Logger: n.logger, Metrics: n.registry,
+		Now: n.now, Logger: n.logger, Metrics: n.registry,
 	})
 	n.gateway.Attach(n.courier)
 	n.gateway.AttachTracer(n.tracer)
 	calls := serverapi.New(serverapi.Options{
 		Directory: d, Courier: n.courier, Presence: n.gateway, Tracer: n.tracer,
-		Logger: n.logger, Metrics: n.registry,
+		Now: n.now, Logger: n.logger, Metrics: n.registry,
 	})
 	n.openDemoPage(d, calls)
 

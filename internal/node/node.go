@@ -38,6 +38,7 @@ type Node struct {
 	config Config
 	logger *slog.Logger
 	made   *admin.App // the app made because there was none
+	now    func() time.Time
 
 	registry *prometheus.Registry
 	store    *pebble.Store
@@ -74,15 +75,13 @@ func Start(ctx context.Context, c Config, logger *slog.Logger) (*Node, error) {
 	return start(ctx, c, logger, func(*pebble.Options) {})
 }
 
-// start is Start with a hook for tests, which put failures under the store.
+// start is Start with a hook for tests, which put failures under the store, or a
+// clock of their own: the store's is the whole node's.
 func start(ctx context.Context, c Config, logger *slog.Logger, adjust func(*pebble.Options)) (_ *Node, err error) {
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
-	n := &Node{
-		config: c, logger: logger, registry: newRegistry(),
-		rooms: room.New(time.Now), done: make(chan struct{}),
-	}
+	n := &Node{config: c, logger: logger, registry: newRegistry(), done: make(chan struct{})}
 	n.measure()
 	background, end := context.WithCancel(context.WithoutCancel(ctx))
 	n.end = end
@@ -96,11 +95,13 @@ func start(ctx context.Context, c Config, logger *slog.Logger, adjust func(*pebb
 
 	o := pebble.Options{
 		// 0 would ask for the store's own default.
-		Dir: c.Data, Logger: logger, Metrics: n.registry, MinFree: max(uint64(c.MinFree), 1),
+		Dir: c.Data, Now: time.Now, Logger: logger, Metrics: n.registry, MinFree: max(uint64(c.MinFree), 1),
 		// Nothing is appended, and so committed, before there is a courier.
 		OnCommit: func(commit *store.Commit) { n.courier.OnCommit(commit) },
 	}
 	adjust(&o)
+	n.now = o.Now
+	n.rooms = room.New(n.now)
 	s, err := pebble.Open(ctx, o)
 	if err != nil {
 		return nil, err
@@ -113,7 +114,7 @@ func start(ctx context.Context, c Config, logger *slog.Logger, adjust func(*pebb
 	if err := n.listen(); err != nil {
 		return nil, err
 	}
-	d, err := directory.Open(ctx, s, time.Now)
+	d, err := directory.Open(ctx, s, n.now)
 	if err != nil {
 		return nil, err
 	}
