@@ -162,7 +162,7 @@ func (r *modelRun) wantsOf(m *modelMessage) []*want {
 // content is now and then so large that pages end by size.
 func (r *modelRun) content() (typ, content string) {
 	text := r.fresh("c")
-	if r.chance(4) {
+	if r.chance(3) {
 		text += strings.Repeat("-", 1000+r.rng.IntN(60_000))
 	}
 	switch {
@@ -902,7 +902,7 @@ func (r *modelRun) acknowledge() {
 	}
 	d.check()
 	lost := r.chance(20)
-	offset := d.pos - min(d.pos, uint64(r.rng.IntN(3)))
+	offset := d.pos + 4 - min(d.pos+4, uint64(r.rng.IntN(8)))
 	r.say([]string{d.user.name}, "%s acknowledges %d, lost: %t", d, offset, lost)
 	d.ack(offset, lost)
 	if lost {

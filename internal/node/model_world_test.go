@@ -578,24 +578,32 @@ func (d *modelDevice) ended() {
 	d.leave()
 }
 
-// ack acknowledges on the device's own connection. When the line is cut at once
-// nobody knows whether it arrived.
+// ack acknowledges on the device's own connection: now and then more than it was
+// given, which moves nothing past that. When the line is cut at once nobody knows
+// whether it arrived.
 func (d *modelDevice) ack(offset uint64, lost bool) {
-	c := d.client()
-	if c == nil {
-		return
-	}
-	d.hi = max(d.hi, offset)
+	c, r := d.client(), d.r
+	body, _ := json.Marshal(map[string]any{"offset": offset, "epoch": r.epoch})
 	if lost {
-		d.r.readers.Go(func() { _ = c.Ack(d.r.t.Context(), client.Position{Offset: offset, Epoch: d.r.epoch}) })
+		d.hi = max(d.hi, min(offset, uint64(len(d.user.timeline))))
+		r.readers.Go(func() { _, _ = c.RPC(r.t.Context(), "ack", body) })
 		d.drop()
 		return
 	}
-	if err := c.Ack(d.r.t.Context(), client.Position{Offset: offset, Epoch: d.r.epoch}); err != nil {
-		if d.gone() {
-			return
+	b, err := c.RPC(r.t.Context(), "ack", body)
+	if err != nil {
+		if !d.gone() {
+			r.fail([]string{d.user.name}, "%s cannot acknowledge %d: %v", d, offset, err)
 		}
-		d.r.fail([]string{d.user.name}, "%s cannot acknowledge %d: %v", d, offset, err)
+		return
 	}
-	d.lo = max(d.lo, offset)
+	var out struct{ Offset uint64 }
+	if err := json.Unmarshal(b, &out); err != nil {
+		r.fail([]string{d.user.name}, "%s: %v in %s", d, err, b)
+	}
+	r.look(nil, []*modelUser{d.user})
+	if head := uint64(len(d.user.timeline)); out.Offset > head || out.Offset < min(offset, d.pos) {
+		r.fail([]string{d.user.name}, "%s acknowledged %d and has %d; it is answered %d, the head is %d", d, offset, d.pos, out.Offset, head)
+	}
+	d.lo, d.hi = max(d.lo, out.Offset), max(d.hi, out.Offset)
 }
