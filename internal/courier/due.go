@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
+	"slices"
 	"time"
 
 	"github.com/parleychat/parley/internal/chat"
@@ -15,6 +17,10 @@ import (
 const (
 	dueEvery = 250 * time.Millisecond
 	dueBatch = 100
+
+	// maxStranded is how much is looked through, earliest first, for news that a
+	// clock that was set back would hold up.
+	maxStranded = 1000
 )
 
 // newsDue is when changes of metadata can be told of that were not yet.
@@ -41,18 +47,26 @@ func dueOf(st *chat.State) int64 {
 func (c *Courier) RunDue(ctx context.Context) {
 	t := time.NewTicker(dueEvery)
 	defer t.Stop()
+	failed := func(err error) bool {
+		if err != nil && ctx.Err() == nil {
+			c.log.Error("telling of changed metadata and closing streams failed and will be tried again", "error", err)
+		}
+		return err != nil
+	}
+	last, setBack := int64(0), true // it may have been while nobody ran
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
 		}
+		now := c.now().UnixMilli()
+		if setBack, last = setBack || now < last, now; setBack {
+			setBack = failed(c.doStranded(ctx, now))
+		}
 		for more := true; more && ctx.Err() == nil; {
 			n, err := c.doDue(ctx)
-			if err != nil && ctx.Err() == nil {
-				c.log.Error("telling of changed metadata and closing streams failed and will be tried again", "error", err)
-			}
-			more = err == nil && n == dueBatch
+			more = !failed(err) && n == dueBatch
 		}
 	}
 }
@@ -62,6 +76,20 @@ func (c *Courier) doDue(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	return len(list), c.do(ctx, list)
+}
+
+// doStranded tells the news that are due later than any that the clock as it is
+// could make wait.
+func (c *Courier) doStranded(ctx context.Context, now int64) error {
+	list, err := c.archive.Due(ctx, math.MaxInt64, maxStranded)
+	if err != nil {
+		return err
+	}
+	return c.do(ctx, slices.DeleteFunc(list, func(d store.DueState) bool { return d.Due <= now+gatherMetadata.Milliseconds() }))
+}
+
+func (c *Courier) do(ctx context.Context, list []store.DueState) error {
 	var errs []error
 	for _, d := range list {
 		err := c.change(ctx, d.App, d.UID, func(s *subject) (*store.Append, error) {
@@ -81,7 +109,7 @@ func (c *Courier) doDue(ctx context.Context) (int, error) {
 			errs = append(errs, err)
 		}
 	}
-	return len(list), errors.Join(errs...)
+	return errors.Join(errs...)
 }
 
 // settle is the append that does the first of what is due for the subject. The
@@ -90,7 +118,9 @@ func (c *Courier) doDue(ctx context.Context) (int, error) {
 func (c *Courier) settle(ctx context.Context, s *subject) (*store.Append, error) {
 	st, now := s.state, c.now().UnixMilli()
 	switch {
-	case st.Told != st.Version && newsDue(&st) <= now:
+	// Told in the time to come: the clock was set back since, and must not hold the
+	// news up.
+	case st.Told != st.Version && (newsDue(&st) <= now || st.ToldAt > now):
 		return s.tellMetadata(st, nil, c.after(s.uid), ""), nil
 	case st.Stream.Open() && closeDue(st.Stream) <= now:
 		return c.interrupt(ctx, s)

@@ -542,11 +542,13 @@ func (r *modelRun) updateOp(m *modelMessage, content string, asClient bool, by *
 	if refused == 0 && (old || m.kind != chat.Direct || m.recall != nil) {
 		refused = badState
 	}
-	// A repeat of what is so already tells nobody.
-	same := m.editedAt != 0 && m.content == content
-	if refused == 0 && !same {
+	// A repeat of what is so already tells nobody, unless another change at the same
+	// time came before it.
+	same, edits := m.editedAt != 0 && m.content == content, m.edits
+	if refused == 0 {
 		o.wants = eventWants(m, "update "+content, func(e *modelEvent) string {
 			m.content, m.editedAt = e.Content, e.UpdatedAt
+			m.edits++
 			return ""
 		})
 	}
@@ -554,6 +556,8 @@ func (r *modelRun) updateOp(m *modelMessage, content string, asClient bool, by *
 		switch {
 		case seen && a.code != 0:
 			return "it is refused and was told of"
+		case seen && same && m.edits == edits+1:
+			return "it changes nothing and was told of"
 		case seen || refused == 0 && same && a.code == 0:
 			return ""
 		case refused == 0 && a.code == badState && m.recall != nil:

@@ -131,6 +131,7 @@ type modelMessage struct {
 	copied   bool // the sender's timeline has a copy
 	metadata map[string]string
 	editedAt int64
+	edits    int
 	recall   *modelEvent
 	ahead    bool // it was given a time ahead of the clock
 	backs    int  // how often the clock had been set back when it was sent
@@ -543,7 +544,8 @@ func (r *modelRun) unsettled(u *modelUser) (*modelMessage, string) {
 // verify waits until everything is told, lets everybody connect and catch up, and
 // compares all there is.
 func (r *modelRun) verify() {
-	// What waits to be told waits for the clock that it was asked by.
+	// What waits to be told waits for at most two seconds by the clock that was,
+	// where that was not set back while somebody looked.
 	r.advance(time.Duration(max(0, r.highest-r.clock.ms.Load()))*time.Millisecond + 3*time.Second)
 	for _, u := range r.users {
 		for end := time.Now().Add(modelPatience); ; time.Sleep(10 * time.Millisecond) {

@@ -126,6 +126,34 @@ func TestMetadata(t *testing.T) {
 	}
 }
 
+// A clock that is set back, under a running node or a stopped one, does not hold
+// back what was gathered by then.
+func TestMetadataWithAClockSetBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	uid := w.post(direct, withMeta)
+	w.clock.advance(3 * time.Hour)
+	var want []string
+	for i, restart := range []bool{false, true} {
+		w.clock.advance(10 * time.Second)
+		for j := range 2 {
+			w.call(setMeta, metaBody("u1", uid, fmt.Sprintf(`"metadata":{"k":"%d.%d"}`, i, j))).want(t, 200, 0, "")
+		}
+		want = append(want, fmt.Sprintf("map[k:%d.0] [] u1", i))
+		w.wantTold("u2", want...)
+		if restart {
+			w.close()
+		}
+		w.clock.advance(-time.Hour)
+		if restart {
+			w.open()
+			w.app = w.dir.App(w.app.Key)
+		}
+		want = append(want, fmt.Sprintf("map[k:%d.1] [] u1", i))
+		w.wantTold("u2", want...)
+	}
+}
+
 const dueTick = 250 * time.Millisecond
 
 // However many set pairs at once, no message has more than 300.

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 
 	pdb "github.com/cockroachdb/pebble/v2"
@@ -261,7 +262,7 @@ func (s *Store) Due(ctx context.Context, until int64, limit int) ([]store.DueSta
 	}
 	it, err := s.db.NewIter(&pdb.IterOptions{
 		LowerBound: []byte{spaceDue},
-		UpperBound: appendDueKey(nil, store.DueState{Due: until + 1}),
+		UpperBound: appendDueKey(nil, store.DueState{Due: min(until, math.MaxInt64-1) + 1}),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read due: %w", err)

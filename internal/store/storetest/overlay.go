@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"math"
 	"reflect"
 	"slices"
 	"sync"
@@ -202,6 +203,7 @@ func testDue(e *env) {
 	set(2, 0, 200)
 	check(1000, 10, 100, 200, 300)
 	check(1000, 2, 100, 200)
+	check(math.MaxInt64, 10, 100, 200, 300)
 	check(200, 10, 100, 200)
 	set(1, 100, 0)
 	set(0, 300, 50)
