@@ -79,11 +79,14 @@ func (r *modelRun) fresh(prefix string) string {
 func (r *modelRun) someUser() *modelUser     { return r.users[r.rng.IntN(len(r.users))] }
 func (r *modelRun) someDevice() *modelDevice { return r.devices[r.rng.IntN(len(r.devices))] }
 
-// someMessage is mostly one of the newest.
+// someMessage is mostly one of the newest, or the one that a burst is about.
 func (r *modelRun) someMessage() *modelMessage {
 	n := len(r.messages)
-	if n == 0 {
+	switch {
+	case n == 0:
 		return nil
+	case r.focus != nil && r.chance(80):
+		return r.focus
 	}
 	if r.chance(80) {
 		return r.messages[n-1-r.rng.IntN(min(n, 15))]
@@ -746,8 +749,12 @@ func (r *modelRun) metadataOf(m *modelMessage) map[string]string {
 	return now
 }
 
-// requests are some to be made at once.
+// requests are some to be made at once, half of the time mostly about one message.
 func (r *modelRun) requests(keyed bool) (ops []*op) {
+	if r.chance(50) {
+		r.focus = r.someMessage()
+		defer func() { r.focus = nil }()
+	}
 	for range 2 + r.rng.IntN(6) {
 		ops = append(ops, r.request(keyed))
 	}

@@ -102,8 +102,9 @@ type modelRun struct {
 	devices  []*modelDevice
 	messages []*modelMessage // that timelines hold, in the order in which they were asked for
 	byUID    map[string]*modelMessage
-	sends    []*modelSend // that can be repeated
-	tokensOf int          // makes every content and extra another one
+	sends    []*modelSend  // that can be repeated
+	focus    *modelMessage // what the requests of a burst are mostly about
+	tokensOf int           // makes every content and extra another one
 }
 
 // A modelUser is what the model knows of a user: what their timeline holds, and
