@@ -25,9 +25,11 @@ import (
 var failedSeeds = []uint64{}
 
 const (
-	// modelSteps is how many steps all seeds of a run take together, and
+	// modelSteps is how many steps all seeds of a run take together, modelRace
+	// how many under the race detector, where each costs ten times as much, and
 	// modelShort how many with -short.
 	modelSteps = 10_000
+	modelRace  = 4_000
 	modelShort = 1_500
 	// modelLife is how many steps one seed takes at most. Long lives find what
 	// needs much history, many lives what needs an odd beginning.
@@ -41,8 +43,11 @@ const (
 func TestModel(t *testing.T) {
 	t.Parallel()
 	steps := modelSteps
-	if testing.Short() {
+	switch {
+	case testing.Short():
 		steps = modelShort
+	case raceEnabled:
+		steps = modelRace
 	}
 	if n, err := strconv.Atoi(os.Getenv("PARLEY_MODEL_STEPS")); err == nil {
 		steps = n
