@@ -122,6 +122,12 @@ func (m *Message) Ephemeral() bool {
 	return m.Flags&Missed == 0
 }
 
+// WantsReceipt reports whether the sender learns of it when a recipient has read
+// the message.
+func (m *Message) WantsReceipt() bool {
+	return m.NeedReadReceipt && m.Persist && m.ChannelType == Direct
+}
+
 // Check says whether the message may be sent under the app's settings, and
 // fills in Flags. Errors name the request's fields.
 func (m *Message) Check(s *Settings) error { return m.check(s, false) }

@@ -19,6 +19,25 @@ func (v *View) IsZero() bool {
 		v.PinnedAt == 0 && v.Level == NotifyUnset && len(v.Tags) == 0
 }
 
+// MaxUnread is as far as unread messages are counted: there are so many or more.
+// It is as large as the badge goes.
+const MaxUnread = MaxBadge
+
+// Settled is up to where nothing of the channel counts as unread: it was read,
+// or is not there any more. A nil View is of a channel of which nothing was made.
+func (v *View) Settled() UID {
+	if v == nil {
+		return UID{}
+	}
+	at := v.ReadUpTo
+	for _, uid := range [...]UID{v.ClearedUpTo, v.RemovedUpTo} {
+		if uid.Compare(at) > 0 {
+			at = uid
+		}
+	}
+	return at
+}
+
 // A ViewTag is one of the user's own tags on a channel.
 type ViewTag struct {
 	ID string

@@ -363,8 +363,33 @@ type Index interface {
 	// (empty for open channels).
 	History(ctx context.Context, ch ChannelRef, r HistoryRange) ([]HistoryEntry, error)
 
-	// Channels lists a user's channels, newest message first.
+	// Channels lists a user's channels, newest message first, and at the end
+	// those that only have a Quiet one.
 	Channels(ctx context.Context, app chat.AppID, user string, limit int) ([]ChannelState, error)
+
+	// Channel is one line of it; nothing but the channel's name when it is not
+	// there.
+	Channel(ctx context.Context, ch ChannelRef) (ChannelState, error)
+
+	// Unread counts the channel's messages in r that count as unread: of a counted
+	// type, not sent by its owner, and without any mark.
+	Unread(ctx context.Context, ch ChannelRef, r KeptRange) (int, error)
+
+	// Wanting are the direct messages in r whose sender wants a receipt of the
+	// channel's owner, oldest first.
+	Wanting(ctx context.Context, ch ChannelRef, r KeptRange) ([]chat.UID, error)
+
+	// Newest names the newest message of the channel that any of the above is
+	// about, zero when there is none.
+	Newest(ctx context.Context, ch ChannelRef) (chat.UID, error)
+}
+
+// A KeptRange is the part of a direct or system channel behind After, but at most
+// Limit messages of it. Messages that are not in history are in it as long as
+// missed messages wait: those behind Missed.
+type KeptRange struct {
+	After, Missed chat.UID
+	Limit         int // must be positive
 }
 
 // A ChannelRef names a channel as seen by its owner.
@@ -386,5 +411,9 @@ type HistoryEntry struct {
 type ChannelState struct {
 	Type    chat.ChannelType
 	Channel string
-	Last    HistoryEntry
+	Last    HistoryEntry // zero when there is none
+
+	// Quiet is the newest message that counts as unread and did not become the
+	// last one, as it was sent not to; zero when there is none.
+	Quiet chat.UID
 }

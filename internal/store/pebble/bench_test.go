@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/parleychat/parley/internal/store"
 	"golang.org/x/sys/unix"
 )
@@ -224,6 +225,34 @@ func BenchmarkBlocks(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
+		})
+	}
+}
+
+// BenchmarkIndex indexes the log of requests to 1000 of 100,000 users each, or
+// to one, written before.
+func BenchmarkIndex(b *testing.B) {
+	for _, recipients := range []int{1, 1000} {
+		b.Run(fmt.Sprint("recipients=", recipients), func(b *testing.B) {
+			s := mustOpen(b, Options{Dir: "data", FS: vfs.NewMem()})
+			defer mustClose(b, s)
+			ids := benchUsers(100_000)
+			for i := range b.N {
+				at := i * 7919 % (len(ids) - recipients)
+				mustAppend(b, s, direct("sender", ids[at:at+recipients]...))
+			}
+			records, err := s.ReadLog(b.Context(), 0, b.N)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			cpu := cpuTime(b)
+			b.ResetTimer()
+			if err := s.IndexLog(b.Context(), records); err != nil {
+				b.Fatal(err)
+			}
+			b.StopTimer()
+			b.ReportMetric(float64((cpuTime(b)-cpu).Nanoseconds())/float64(b.N*recipients), "cpu-ns/entry")
 		})
 	}
 }

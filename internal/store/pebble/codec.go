@@ -422,8 +422,15 @@ func decodeHead(row []byte) (h headState, err error) {
 // A history row is kind and index in the request's block; its UID stands in the
 // key and gives the ref. A channel list row is an entry row without a peer.
 
-func appendHistory(b []byte, kind store.EntryKind, index int) []byte {
-	return protowire.AppendVarint(append(b, byte(kind)), uint64(index))
+// The bits that stand beside the kind in a history row of the recipient's.
+const (
+	rowCounted byte = 0x80 // counts as unread
+	rowReceipt byte = 0x40 // its sender wants a receipt
+	rowKind         = rowReceipt - 1
+)
+
+func appendHistory(b []byte, kind store.EntryKind, bits byte, index int) []byte {
+	return protowire.AppendVarint(append(b, byte(kind)|bits), uint64(index))
 }
 
 func decodeHistory(row []byte, uid chat.UID) (h store.HistoryEntry, err error) {
@@ -434,5 +441,5 @@ func decodeHistory(row []byte, uid chat.UID) (h store.HistoryEntry, err error) {
 	if n < 0 || index > uint64(uid.Counter()) {
 		return h, fmt.Errorf("%w: history", errRow)
 	}
-	return store.HistoryEntry{UID: uid, Ref: uid.Plus(-int(index)), Kind: store.EntryKind(row[0])}, nil
+	return store.HistoryEntry{UID: uid, Ref: uid.Plus(-int(index)), Kind: store.EntryKind(row[0] & rowKind)}, nil
 }

@@ -65,7 +65,7 @@ func TestCutRows(t *testing.T) {
 		"entry":   {appendEntry(nil, store.EntryOut, 300, ref, ""), func(b []byte) error { _, err := decodeEntry(b); return err }},
 		"head":    {appendHead(nil, headState{1000, 20000, 900}), func(b []byte) error { _, err := decodeHead(b); return err }},
 		"once":    {appendOnce(nil, &store.Once{}, ref), func(b []byte) error { _, err := decodeOnce(b); return err }},
-		"history": {appendHistory(nil, store.EntryIn, 3), func(b []byte) error { _, err := decodeHistory(b, ref); return err }},
+		"history": {appendHistory(nil, store.EntryIn, rowCounted, 3), func(b []byte) error { _, err := decodeHistory(b, ref); return err }},
 		"log":     {appendLogRow(nil, 1773144000000, nil), func(b []byte) error { _, err := decodeLogRow(b); return err }},
 	}
 	for name, r := range rows {
@@ -77,6 +77,19 @@ func TestCutRows(t *testing.T) {
 			if err := r.decode(r.row[:i]); err == nil && name != "body" || err != nil && !errors.Is(err, errRow) {
 				t.Errorf("%s cut at %d: %v", name, i, err)
 			}
+		}
+	}
+}
+
+// TestHistoryBits sees that what stands beside a row's kind does not show in it,
+// and that rows of before it was there are read.
+func TestHistoryBits(t *testing.T) {
+	t.Parallel()
+	ref := chat.NewUID(1773144000000, chat.Direct, 5, 3)
+	want := store.HistoryEntry{UID: ref, Ref: ref.Plus(-3), Kind: store.EntryIn}
+	for _, row := range [][]byte{{1, 3}, appendHistory(nil, store.EntryIn, rowCounted|rowReceipt, 3)} {
+		if h, err := decodeHistory(row, ref); err != nil || h != want {
+			t.Errorf("row %x is %+v, %v", row, h, err)
 		}
 	}
 }

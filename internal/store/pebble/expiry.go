@@ -70,7 +70,10 @@ func (s *Store) Expire(ctx context.Context) error {
 	}
 	for _, l := range lives {
 		oldest := oldestMissed
-		if l != lifeMissed {
+		if l == lifeMissed {
+			space := []byte{spaceHistory, byte(l)}
+			steps = append(steps, span{space, binary.BigEndian.AppendUint16(append([]byte(nil), space...), monthOf(oldestMissed))})
+		} else {
 			ct := chat.Direct
 			if l == lifeOpen {
 				ct = chat.Open

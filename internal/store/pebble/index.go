@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -86,34 +87,55 @@ func (x *bulk) add(ref chat.UID, b *body, history bool) {
 	}
 	last := m.ChannelType != chat.Open && m.Flags&chat.Kept != 0 && !m.DisableUpdateLast
 	month := monthOf(ref.Millis())
-	one := func(owner, channel string, kind store.EntryKind, index int) {
-		if history {
+	one := func(owner, channel string, kind store.EntryKind, bits byte, index int) {
+		ch := store.ChannelRef{App: m.App, Owner: owner, Type: m.ChannelType, Channel: channel}
+		if history || bits != 0 {
 			uid := ref.Plus(index)
 			at := len(x.memory)
-			x.memory = appendHistoryPrefix(x.memory, month, &store.ChannelRef{App: m.App, Owner: owner, Type: m.ChannelType, Channel: channel})
+			x.memory = appendLifePrefix(x.memory, lifeOf(m.ChannelType, history), month, &ch)
 			x.memory = append(x.memory, uid[:]...)
 			key := len(x.memory)
-			x.memory = appendHistory(x.memory, kind, index)
+			x.memory = appendHistory(x.memory, kind, bits, index)
 			x.end(at, key)
 		}
-		if last {
+		quiet := !last && bits&rowCounted != 0
+		if last || quiet {
+			if quiet {
+				ch.Type |= quietType
+			}
 			at := len(x.memory)
-			x.memory = appendChannelKey(x.memory, m.App, owner, m.ChannelType, channel)
+			x.memory = appendChannelKey(x.memory, m.App, owner, ch.Type, channel)
 			key := len(x.memory)
 			x.memory = appendEntry(x.memory, kind, index, ref, "")
 			x.end(at, key)
 		}
 	}
+	bits := bitsOf(m)
 	for i, t := range b.targets {
-		if m.ChannelType == chat.Open {
-			one("", t.id, store.EntryIn, i)
+		switch {
+		case m.ChannelType == chat.Open:
+			one("", t.id, store.EntryIn, 0, i)
+			continue
+		case t.id == m.From: // nobody has to read what they said to themselves
+			one(t.id, m.From, store.EntryIn, 0, i)
 			continue
 		}
-		one(t.id, m.From, store.EntryIn, i)
-		if b.echoAt > 0 && t.id != m.From {
-			one(m.From, t.id, store.EntryOut, i)
+		one(t.id, m.From, store.EntryIn, bits, i)
+		if b.echoAt > 0 {
+			one(m.From, t.id, store.EntryOut, 0, i)
 		}
 	}
+}
+
+// bitsOf are the bits of a message's rows at its recipients.
+func bitsOf(m *chat.Message) (bits byte) {
+	if m.Flags&chat.Counted != 0 {
+		bits |= rowCounted
+	}
+	if m.WantsReceipt() {
+		bits |= rowReceipt
+	}
+	return bits
 }
 
 // writeIndex writes the bulk in pieces and the watermark with the last one. A
@@ -262,22 +284,84 @@ func (s *Store) Channels(ctx context.Context, app chat.AppID, user string, limit
 		return nil, err
 	}
 	var list []store.ChannelState
+	quiet := 0
 	prefix := appendChannelPrefix(nil, app, user)
 	err := s.eachRow(prefix, func(key, value []byte) error {
 		e, err := decodeEntry(value)
 		if err != nil {
 			return fmt.Errorf("channel list: %w", err)
 		}
-		list = append(list, store.ChannelState{
-			Type:    chat.ChannelType(key[len(prefix)]),
-			Channel: string(key[len(prefix)+1:]),
-			Last:    store.HistoryEntry{UID: e.UID, Ref: e.Ref, Kind: e.Kind},
-		})
+		c := store.ChannelState{Type: chat.ChannelType(key[len(prefix)]), Channel: string(key[len(prefix)+1:])}
+		if c.Type&quietType != 0 {
+			c.Type, c.Quiet = c.Type&^quietType, e.UID
+			quiet++
+		} else {
+			c.Last = store.HistoryEntry{UID: e.UID, Ref: e.Ref, Kind: e.Kind}
+		}
+		list = append(list, c)
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(list, func(a, b store.ChannelState) int { return b.Last.UID.Compare(a.Last.UID) })
+	if quiet > 0 {
+		list = withQuiet(list)
+	}
+	slices.SortFunc(list, func(a, b store.ChannelState) int {
+		if c := b.Last.UID.Compare(a.Last.UID); c != 0 {
+			return c
+		}
+		return b.Quiet.Compare(a.Quiet)
+	})
 	return list[:min(limit, len(list))], nil
+}
+
+// withQuiet joins the two rows that a channel can have.
+func withQuiet(list []store.ChannelState) []store.ChannelState {
+	slices.SortFunc(list, func(a, b store.ChannelState) int {
+		return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Channel, b.Channel), a.Quiet.Compare(b.Quiet))
+	})
+	joined := list[:1]
+	for _, c := range list[1:] {
+		if before := &joined[len(joined)-1]; before.Type == c.Type && before.Channel == c.Channel {
+			before.Quiet = c.Quiet
+		} else {
+			joined = append(joined, c)
+		}
+	}
+	return joined
+}
+
+// Channel implements store.Index.
+func (s *Store) Channel(ctx context.Context, ch store.ChannelRef) (c store.ChannelState, err error) {
+	c = store.ChannelState{Type: ch.Type, Channel: ch.Channel}
+	if err := checkChannelRef(&ch); err != nil {
+		return c, err
+	}
+	if err := s.waitIndex(ctx); err != nil {
+		return c, err
+	}
+	last, err := s.channelRow(&ch, ch.Type)
+	if err != nil {
+		return c, err
+	}
+	quiet, err := s.channelRow(&ch, ch.Type|quietType)
+	c.Last = store.HistoryEntry{UID: last.UID, Ref: last.Ref, Kind: last.Kind}
+	c.Quiet = quiet.UID
+	return c, err
+}
+
+func (s *Store) channelRow(ch *store.ChannelRef, t chat.ChannelType) (e store.Entry, err error) {
+	row, closer, err := s.db.Get(appendChannelKey(nil, ch.App, ch.Owner, t, ch.Channel))
+	if errors.Is(err, pdb.ErrNotFound) {
+		return e, nil
+	}
+	if err == nil {
+		e, err = decodeEntry(row)
+		_ = closer.Close()
+	}
+	if err != nil {
+		return e, fmt.Errorf("channel list: %w", err)
+	}
+	return e, nil
 }

@@ -160,7 +160,13 @@ func appendOnceKey(dst []byte, day uint16, key [16]byte) []byte {
 }
 
 func appendHistoryPrefix(dst []byte, month uint16, ch *store.ChannelRef) []byte {
-	dst = append(dst, spaceHistory, byte(lifeOf(ch.Type, true)))
+	return appendLifePrefix(dst, lifeOf(ch.Type, true), month, ch)
+}
+
+// appendLifePrefix is appendHistoryPrefix for any life: under lifeMissed are
+// messages that count as unread, or want a receipt, and are not in history.
+func appendLifePrefix(dst []byte, l life, month uint16, ch *store.ChannelRef) []byte {
+	dst = append(dst, spaceHistory, byte(l))
 	dst = binary.BigEndian.AppendUint16(dst, month)
 	dst = binary.BigEndian.AppendUint32(dst, uint32(ch.App))
 	dst = appendLong(dst, ch.Owner)
@@ -171,6 +177,10 @@ func appendChannelPrefix(dst []byte, app chat.AppID, user string) []byte {
 	dst = binary.BigEndian.AppendUint32(append(dst, spaceChannel), uint32(app))
 	return appendLong(dst, user)
 }
+
+// quietType stands in the key in place of a channel's type: the row is that of
+// its newest message that counts as unread and did not become the last one.
+const quietType = 0x80
 
 func appendChannelKey(dst []byte, app chat.AppID, user string, ct chat.ChannelType, channel string) []byte {
 	return append(append(appendChannelPrefix(dst, app, user), byte(ct)), channel...)

@@ -273,7 +273,7 @@ func testChannels(e *env) {
 	// lists, one is not kept at all.
 	quiet := message("alice", "4")
 	quiet.DisableUpdateLast = true
-	e.send(quiet, "bob")
+	want[2].Quiet = e.send(quiet, "bob").Placed.First
 	signal := message("alice", "5")
 	signal.Flags = chat.Missed
 	e.send(signal, "bob")
@@ -288,7 +288,7 @@ func testChannels(e *env) {
 	a7 := e.send(out, "alice", "bob")
 	want = []store.ChannelState{
 		{Type: chat.Direct, Channel: "bob", Last: where(a7, 1, store.EntryIn)},
-		{Type: chat.Direct, Channel: "alice", Last: where(a7, 0, store.EntryOut)},
+		{Type: chat.Direct, Channel: "alice", Last: where(a7, 0, store.EntryOut), Quiet: want[2].Quiet},
 		want[0], want[1],
 	}
 	if got := list("bob", 10); !reflect.DeepEqual(got, want) {
