@@ -20,6 +20,9 @@ type Event struct {
 	Set     map[string]string // metadata: pairs that are new or changed
 	Removed []string          // metadata: keys that are gone
 
+	UIDs []UID // read, delete: of the messages it is about
+	UpTo UID   // in place of them: all up to here
+
 	// Of what has no message: the channel as the user sees it.
 	ChannelType ChannelType
 	Channel     string
@@ -42,7 +45,10 @@ const (
 	// EventStreamEnd says that a stream is complete: in timelines it stands for
 	// the whole message.
 	EventStreamEnd EventKind = 5
+	EventReceipt   EventKind = 6
+	EventRead      EventKind = 7
 	EventChannel   EventKind = 8
+	EventDelete    EventKind = 9
 
 	// Of open channels. They are told to who is there and never stored.
 	EventParticipants EventKind = 16
@@ -67,6 +73,10 @@ func (k EventKind) String() string {
 		return "stream"
 	case EventStreamEnd:
 		return "message"
+	case EventReceipt:
+		return "receipt"
+	case EventRead:
+		return "read"
 	case EventChannel:
 		return "channel"
 	case EventParticipants:
@@ -83,6 +93,8 @@ func (k EventKind) String() string {
 		return "destroyed"
 	case EventShed:
 		return "shed"
+	case EventDelete:
+		return "delete"
 	}
 	return "unknown"
 }
@@ -100,7 +112,8 @@ type OwnPart uint8
 
 // The parts.
 const (
-	OwnPin OwnPart = 1
+	OwnPin     OwnPart = 1
+	OwnRemoved OwnPart = 8 // from the list, until something new is said there
 )
 
 // A State is what has become of a message for one recipient since it was sent. It
@@ -109,6 +122,7 @@ const (
 type State struct {
 	Recall *Recall // nil unless it was recalled
 	Edit   *Edit   // nil unless its content was changed
+	ReadAt int64   // Unix ms: when the recipient had read it, of messages that want a receipt
 
 	// Stream is set while and after the message's text came in chunks.
 	Stream *Stream

@@ -23,6 +23,15 @@ func (s *subject) isSide(user string) bool {
 	return user == s.message.From || s.message.ChannelType != chat.Open && user == s.target
 }
 
+// channelOf is the message's channel as one of its sides sees it.
+func (s *subject) channelOf(user string) store.ChannelRef {
+	other := s.message.From
+	if user != s.target {
+		other = s.target
+	}
+	return store.ChannelRef{App: s.message.App, Owner: user, Type: s.message.ChannelType, Channel: other}
+}
+
 // next is a change to the state that st is.
 func (s *subject) next(st chat.State, keys ...string) store.StateChange {
 	return store.StateChange{UID: s.uid, History: s.history, State: &st, Keys: keys, WasDue: s.state.Due}

@@ -15,7 +15,17 @@ type Archive interface {
 	store.Overlays
 	store.Views
 	store.Broadcasts
+	Lists
+}
+
+// Lists is what there is in channels. It is an [store.Index] for its readers.
+type Lists interface {
 	History(ctx context.Context, ch store.ChannelRef, r store.HistoryRange) ([]store.HistoryEntry, error)
+	Channels(ctx context.Context, app chat.AppID, user string, limit int) ([]store.ChannelState, error)
+	Channel(ctx context.Context, ch store.ChannelRef) (store.ChannelState, error)
+	Unread(ctx context.Context, ch store.ChannelRef, r store.KeptRange) (int, error)
+	Wanting(ctx context.Context, ch store.ChannelRef, r store.KeptRange) ([]chat.UID, error)
+	Newest(ctx context.Context, ch store.ChannelRef) (chat.UID, error)
 }
 
 const (
@@ -55,6 +65,10 @@ type HistoryMessage struct {
 	Message  *chat.Message
 	Metadata []MetadataPair // sorted by key
 	EditedAt int64          // Unix ms; 0 when its content is the one that was sent
+
+	// Receipt is what the user is told of a message that they sent and want to
+	// know about; nil of all others.
+	Receipt *Receipt
 }
 
 // History gives a page of a channel's history.
@@ -74,6 +88,13 @@ func (c *Courier) History(ctx context.Context, app *chat.App, q *HistoryQuery) (
 	}
 	page := &HistoryPage{}
 	r := store.HistoryRange{After: q.After, Before: q.Before, Forward: q.Forward}
+	v, err := c.archive.View(ctx, ch)
+	if err != nil {
+		return nil, err
+	}
+	if v != nil && v.ClearedUpTo.Compare(r.After) > 0 {
+		r.After = v.ClearedUpTo
+	}
 	for scanned := 0; ; {
 		// One more than fits tells whether there is more.
 		r.Limit = q.Limit + 1 - len(page.Messages)
@@ -85,6 +106,10 @@ func (c *Courier) History(ctx context.Context, app *chat.App, q *HistoryQuery) (
 		if err != nil {
 			return nil, err
 		}
+		hidden, err := c.hidden(ctx, ch, entries)
+		if err != nil {
+			return nil, err
+		}
 		for i := range entries {
 			if len(page.Messages) == q.Limit || scanned == maxHistoryScan {
 				page.More = true
@@ -92,6 +117,9 @@ func (c *Courier) History(ctx context.Context, app *chat.App, q *HistoryQuery) (
 			}
 			scanned++
 			page.Next = entries[i].UID
+			if hidden[entries[i].UID] {
+				continue
+			}
 			m, err := c.recollect(ctx, &entries[i], states[i], q)
 			if err != nil {
 				return nil, err
@@ -139,7 +167,36 @@ func (c *Courier) recollect(ctx context.Context, e *store.HistoryEntry, st *chat
 	if st != nil && st.Edit != nil {
 		h.EditedAt = st.Edit.At
 	}
+	if out && m.WantsReceipt() {
+		h.Receipt = receiptOf(st)
+	}
 	return h, nil
+}
+
+// hidden are those of the entries that the channel's owner has deleted for
+// themselves. Nothing is hidden from everybody.
+func (c *Courier) hidden(ctx context.Context, ch store.ChannelRef, entries []store.HistoryEntry) (map[chat.UID]bool, error) {
+	if ch.Owner == "" || len(entries) == 0 {
+		return nil, nil
+	}
+	from, to := entries[0].UID, entries[len(entries)-1].UID
+	if from.Compare(to) > 0 {
+		from, to = to, from
+	}
+	marks, err := c.archive.Marks(ctx, ch, from, to)
+	if err != nil {
+		return nil, err
+	}
+	var hidden map[chat.UID]bool
+	for _, m := range marks {
+		if m.Mark == store.MarkHidden {
+			if hidden == nil {
+				hidden = map[chat.UID]bool{}
+			}
+			hidden[m.UID] = true
+		}
+	}
+	return hidden, nil
 }
 
 func uidsOf(entries []store.HistoryEntry) []chat.UID {

@@ -51,12 +51,16 @@ func (c *Courier) Recall(ctx context.Context, app *chat.App, q *RecallRequest) (
 func (s *subject) recall(r *chat.Recall, requestID string) *store.Append {
 	// What lay over the content has nothing to lie over any more, the chunks of a
 	// stream among it.
-	st := chat.State{Recall: r}
+	st := chat.State{ReadAt: s.state.ReadAt, Recall: r}
 	change := s.next(st, s.keys()...)
 	change.Joined = s.state.Stream != nil && s.state.Stream.Seq > 1
-	return s.tell(&chat.Event{
+	a := s.tell(&chat.Event{
 		Kind: chat.EventRecall, Operator: r.Operator, At: r.At, Admin: r.Admin, Delete: r.Delete, Extra: r.Extra,
 	}, requestID, change)
+	if s.message.ChannelType != chat.Open {
+		a.Marks = []store.MarkChange{{Channel: s.channelOf(s.target), UID: s.uid, Mark: store.MarkRecalled}}
+	}
+	return a
 }
 
 // keys are those of the state's metadata.

@@ -12,6 +12,10 @@ import (
 // names the channel, it goes between the two parts of the text, as each sees it.
 func renderEvent(m *chat.Message, channel string) *body {
 	e := m.Event
+	switch e.Kind {
+	case chat.EventReceipt, chat.EventRead, chat.EventDelete:
+		return renderReading(m)
+	}
 	b := append(make([]byte, 0, 256+len(e.Content)), `{"data":{"event":"`...)
 	b = append(b, e.Kind.String()...)
 	if e.Room != nil {

@@ -56,6 +56,7 @@ type Directory interface {
 type Courier interface {
 	Archive
 	Channels
+	Reading
 	Begin(ctx context.Context, app *chat.App, scope, field, key string, body []byte) (*courier.Claim, error)
 	Send(ctx context.Context, app *chat.App, s *courier.Send) (*courier.Sent, error)
 	Enter(ctx context.Context, app *chat.App, q *courier.EnterRequest) (*courier.Entered, error)

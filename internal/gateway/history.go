@@ -117,14 +117,23 @@ func appendMessages(b []byte, list []courier.HistoryMessage, channel string) []b
 		if i > 0 {
 			b = append(b, ',')
 		}
-		h := &list[i]
-		b = render(h.Message, h.UID.Millis(), channel).appendMessage(b, h.UID, h.Out, channel)
-		if h.EditedAt > 0 {
-			b = append(b[:len(b)-1], `,"updatedAt":`...)
-			b = append(strconv.AppendInt(b, h.EditedAt, 10), '}')
-		}
+		b = appendRemembered(b, &list[i], channel)
 	}
 	return append(b, ']')
+}
+
+// appendRemembered appends a message of history, with what has become of it.
+func appendRemembered(b []byte, h *courier.HistoryMessage, channel string) []byte {
+	b = render(h.Message, h.UID.Millis(), channel).appendMessage(b, h.UID, h.Out, channel)
+	if h.EditedAt > 0 {
+		b = append(b[:len(b)-1], `,"updatedAt":`...)
+		b = append(strconv.AppendInt(b, h.EditedAt, 10), '}')
+	}
+	if h.Receipt != nil {
+		b = append(b[:len(b)-1], `,"receipt":`...)
+		b = append(appendReceipt(b, h.Receipt), '}')
+	}
+	return b
 }
 
 // keptChannel reads the type of a channel that messages are kept in.

@@ -31,7 +31,10 @@ var rpcMethods = map[string]func(c *conn, ctx context.Context, data []byte) ([]b
 	"message.recall":  (*conn).recallMessage,
 	"message.update":  (*conn).updateMessage,
 
-	"message.stream": (*conn).streamText,
+	"message.stream":  (*conn).streamText,
+	"message.read":    (*conn).readMessages,
+	"message.readers": (*conn).messageReaders,
+	"message.delete":  (*conn).deleteMessages,
 
 	"message.metadata.set":    (*conn).setMetadata,
 	"message.metadata.remove": (*conn).removeMetadata,

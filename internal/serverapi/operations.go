@@ -62,6 +62,7 @@ var operations = []operation{
 
 	{name: "listDirectChannelHistoryMessages", path: "/v4/direct-channel/history-message/list", limit: historyLimit, serve: listDirectHistory},
 	{name: "listOpenChannelHistoryMessages", path: "/v4/open-channel/history-message/list", limit: historyLimit, serve: listOpenHistory},
+	{name: "deleteChannelMessageHistory", path: "/v4/channel/message/history/delete", alias: "/v4/channel/message/history/clean", limit: defaultLimit, serve: clearHistory},
 	{name: "deleteMessage", path: "/v4/message/delete", limit: defaultLimit, serve: recallMessage},
 	{name: "updateDirectChannelMessage", path: "/v4/direct-channel/message/update", limit: defaultLimit, serve: updateDirect},
 	{name: "setChannelTypeMessageMetadata", path: "/v4/channel-type/message/metadata/set", alias: "/v4/message/metadata/set", limit: defaultLimit, serve: setMetadata},

@@ -71,7 +71,7 @@ func changeSize(a *store.Append) int {
 }
 
 func eventSize(e *chat.Event) int {
-	n := 256 + len(e.Content) + len(e.Extra)
+	n := 256 + len(e.Content) + len(e.Extra) + len(e.UIDs)*(uidLen+2)
 	for k, v := range e.Set {
 		n += len(k) + len(v) + 16
 	}
@@ -299,6 +299,8 @@ const (
 	stateDue
 	stateOperator
 	stateQuiet
+
+	stateReadAt protowire.Number = 21
 )
 
 // The state's fields of a stream. Its text stands in rows of its own.
@@ -329,6 +331,8 @@ const (
 	eventSetKey
 	eventSetValue
 	eventRemoved
+	eventMessage // one of several UIDs
+	eventUpTo
 )
 
 // The fields of an event that is about no message. 11 to 19, and those from 30
@@ -429,7 +433,7 @@ func appendState(b []byte, app chat.AppID, stamp chat.UID, st *chat.State) []byt
 		b = appendUint(b, stateStreamLastAt, uint64(max(s.LastAt, 0)))
 		b = appendUint(b, stateStreamIdle, uint64(max(s.Idle, 0)))
 	}
-	return b
+	return appendUint(b, stateReadAt, uint64(max(st.ReadAt, 0)))
 }
 
 func decodeState(row []byte) (st *chat.State, app chat.AppID, stamp chat.UID, err error) {
@@ -495,6 +499,8 @@ func decodeState(row []byte) (st *chat.State, app chat.AppID, stamp chat.UID, er
 			stream().LastAt = int64(n)
 		case stateStreamIdle:
 			stream().Idle = int64(n)
+		case stateReadAt:
+			st.ReadAt = int64(n)
 		}
 	})
 	return st, app, stamp, err
@@ -537,6 +543,12 @@ func appendEvent(b []byte, e *chat.Event) []byte {
 	}
 	for _, k := range e.Removed {
 		b = appendText(b, eventRemoved, k)
+	}
+	for _, uid := range e.UIDs {
+		b = protowire.AppendBytes(protowire.AppendTag(b, eventMessage, protowire.BytesType), uid[:])
+	}
+	if !e.UpTo.IsZero() {
+		b = protowire.AppendBytes(protowire.AppendTag(b, eventUpTo, protowire.BytesType), e.UpTo[:])
 	}
 	b = appendUint(b, eventChannelType, uint64(e.ChannelType))
 	b = appendText(b, eventChannel, e.Channel)
@@ -585,6 +597,12 @@ func decodeEvent(row []byte) (*chat.Event, error) {
 			e.Set[key] = string(text)
 		case eventRemoved:
 			e.Removed = append(e.Removed, string(text))
+		case eventMessage:
+			var uid chat.UID
+			copy(uid[:], text)
+			e.UIDs = append(e.UIDs, uid)
+		case eventUpTo:
+			copy(e.UpTo[:], text)
 		case eventChannelType:
 			e.ChannelType = chat.ChannelType(n)
 		case eventChannel:

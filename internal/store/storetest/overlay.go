@@ -37,6 +37,9 @@ func testEvents(e *env) {
 		{Kind: chat.EventRecall, UID: first.Placed.First, Operator: "alice", At: 17, Admin: true, Delete: true, Extra: "x"},
 		{Kind: chat.EventUpdate, UID: first.Placed.First.Plus(1), Operator: "alice", At: 18, Content: "new"},
 		{Kind: chat.EventMetadata, UID: first.Placed.First, Operator: "bob", At: 19, Set: map[string]string{"a": "", "b": "2"}, Removed: []string{"c", "d"}},
+		{Kind: chat.EventReceipt, UID: first.Placed.First, Operator: "bob", At: 20},
+		{Kind: chat.EventRead, At: 21, ChannelType: chat.Direct, Channel: "alice", UpTo: first.Placed.First},
+		{Kind: chat.EventDelete, At: 22, ChannelType: chat.System, Channel: "shop", UIDs: []chat.UID{first.Placed.First.Plus(1), first.Placed.First}},
 	} {
 		m := event("alice", &ev)
 		m.Echo = true
@@ -124,7 +127,7 @@ func testOverlays(e *env) {
 	}
 	head, log := e.head(app, "bob"), e.LogHead()
 	check()
-	put(carol, chat.State{Recall: &chat.Recall{Operator: "alice", At: 5, Admin: true, Extra: "e"}})
+	put(carol, chat.State{ReadAt: 4, Recall: &chat.Recall{Operator: "alice", At: 5, Admin: true, Extra: "e"}})
 	put(room, chat.State{Recall: &chat.Recall{Operator: "bob", At: 6, Delete: true}, Edit: &chat.Edit{Content: "new", At: 7}})
 	put(bob, chat.State{Metadata: pairs("a", "1", "b", "2", "c", "3"), Version: 3, Told: 1, ToldAt: 99, Operator: "o", Quiet: "q"}, "a", "b", "c")
 	check()
