@@ -3,6 +3,7 @@ package courier
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -35,7 +36,7 @@ func (c *cut) Append(ctx context.Context, a *store.Append) error {
 }
 
 // indexed runs the index until the test ends.
-func (p *post) indexed(t *testing.T) {
+func (p *post) indexed(t testing.TB) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { NewIndexer(p.store, p.log).Run(ctx) })
@@ -187,5 +188,41 @@ func TestUnreadIsBounded(t *testing.T) {
 	wg.Wait()
 	if n, err := p.UnreadTotal(t.Context(), p.app, "bob"); n != chat.MaxUnread || err != nil {
 		t.Errorf("%d unread, %v, want %d", n, err, chat.MaxUnread)
+	}
+}
+
+// BenchmarkUnreadTotal counts for users of whom nothing was ever sent to, of whom
+// all is read, and of whom nothing is.
+func BenchmarkUnreadTotal(b *testing.B) {
+	p := newPost(b, vfs.NewMem(), nil)
+	p.indexed(b)
+	for _, channels := range []int{0, 1, 100} {
+		for _, read := range []bool{true, false} {
+			user := fmt.Sprint("user", channels, read)
+			for i := range channels {
+				for range 3 {
+					m := &chat.Message{
+						App: p.app.ID, ChannelType: chat.Direct, Flags: chat.Kept | chat.Counted | chat.Missed, From: fmt.Sprint("other", i),
+					}
+					if err := p.store.Append(b.Context(), &store.Append{Message: m, Targets: []string{user}, History: true}); err != nil {
+						b.Fatal(err)
+					}
+				}
+				q := &ReadRequest{OwnChannel: OwnChannel{User: user, Type: chat.Direct, Channel: fmt.Sprint("other", i)}, UpTo: chat.UIDsUpTo(1 << 50)}
+				if read {
+					if _, err := p.readUpTo(b.Context(), p.app, q); err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+			b.Run(fmt.Sprintf("channels=%d/read=%v", channels, read), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					if _, err := p.UnreadTotal(b.Context(), p.app, user); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
 	}
 }

@@ -27,6 +27,8 @@ func appendOwn(b []byte, e *chat.Event) []byte {
 		return b
 	}
 	switch own.Part {
+	case chat.OwnRemoved:
+		b = append(b, `,"removed":true`...)
 	case chat.OwnPin:
 		b = append(b, `,"pinned":`...)
 		b = strconv.AppendBool(b, own.PinnedAt != 0)

@@ -319,7 +319,9 @@ func (c *conn) welcome(ctx context.Context, id uint32, grant *directory.Grant, r
 	b = strconv.AppendInt(b, int64(app.Settings.MissedDays), 10)
 	b = append(b, `,"history":`...)
 	b = strconv.AppendBool(b, app.Settings.History)
-	b = append(b, `}},"subs":{"`+channelMe+`":{"recoverable":true,"positioned":true,"epoch":`...)
+	b = append(b, '}')
+	b = c.appendUnread(ctx, b, app)
+	b = append(b, `},"subs":{"`+channelMe+`":{"recoverable":true,"positioned":true,"epoch":`...)
 	b = appendString(b, c.g.opts.Store.Epoch())
 	if begin.start > 0 {
 		b = append(b, `,"offset":`...)

@@ -36,6 +36,10 @@ var rpcMethods = map[string]func(c *conn, ctx context.Context, data []byte) ([]b
 	"message.readers": (*conn).messageReaders,
 	"message.delete":  (*conn).deleteMessages,
 
+	"channel.list":   (*conn).listChannels,
+	"channel.get":    (*conn).getChannel,
+	"channel.remove": (*conn).removeChannel,
+
 	"message.metadata.set":    (*conn).setMetadata,
 	"message.metadata.remove": (*conn).removeMetadata,
 

@@ -51,7 +51,7 @@ var coveredBy = map[string][]string{
 	"sendDirectChannelStreamMessage": {"serverapi.TestStream", "serverapi.TestStreamRefuses", "serverapi.TestStreamIdempotency", "serverapi.TestStreamLeftAlone", "gateway.TestStreamLive", "gateway.TestStreamLate", "e2e.TestStreamOverKill"},
 
 	"listDirectChannelHistoryMessages": {"serverapi.TestDirectHistory", "serverapi.TestHistoryRefuses", "gateway.TestMessageHistory", "e2e.TestWhatBecomesOfMessages"},
-	"deleteChannelMessageHistory":      {"serverapi.TestClear", "serverapi.TestClearRefuses", "gateway.TestClear"},
+	"deleteChannelMessageHistory":      {"serverapi.TestClear", "serverapi.TestClearOpen", "serverapi.TestClearRefuses", "gateway.TestClear", "e2e.TestReading"},
 	"deleteMessage":                    {"serverapi.TestRecall", "serverapi.TestRecallElsewhere", "serverapi.TestRecallRefuses", "gateway.TestClientsRecall", "gateway.TestRecallInRoom", "e2e.TestWhatBecomesOfMessages"},
 	"updateDirectChannelMessage":       {"serverapi.TestUpdate", "serverapi.TestUpdateRefuses", "gateway.TestClientsUpdate", "e2e.TestWhatBecomesOfMessages"},
 	"setChannelTypeMessageMetadata":    {"serverapi.TestMetadata", "serverapi.TestMetadataIsBounded", "serverapi.TestMetadataRefuses", "gateway.TestClientsMetadata", "e2e.TestWhatBecomesOfMessages"},

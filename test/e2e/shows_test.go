@@ -37,6 +37,12 @@ func TestBroadcast(t *testing.T) {
 	start(t).node("broadcast.mjs")
 }
 
+// What users make of what they got, as clients of the npm package see it.
+func TestReading(t *testing.T) {
+	t.Parallel()
+	start(t).node("reading.mjs")
+}
+
 // The three requests that the platform's pages print, byte for byte.
 func TestPublishedExamples(t *testing.T) {
 	t.Parallel()
