@@ -124,8 +124,11 @@ func crash(t *testing.T, rounds int, cheat func(*Store)) []string {
 		time.Sleep(time.Duration(1+rng.IntN(40)) * time.Millisecond)
 
 		// What is in the ledger now was answered or read before the cut.
-		known = known.clone()
+		live := known
+		known = live.clone()
 		fs = fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(101), RNG: rng})
+		// What was begun in between may be on the disk, unanswered.
+		known.tried = live.clone().tried
 		stop()
 		mustClose(t, s)
 	}
