@@ -152,6 +152,9 @@ type Recall struct {
 	Admin    bool
 	Delete   bool
 	Extra    string
+	// DisableUpdateLast keeps the notice from being shown as the channel's last
+	// message.
+	DisableUpdateLast bool
 }
 
 // An Edit is the content that was put in place of the one that was sent.

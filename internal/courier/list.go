@@ -159,7 +159,7 @@ func (c *Courier) lastOf(ctx context.Context, app *chat.App, user string, s *sto
 			return nil, err
 		}
 		for i := range entries {
-			if hidden[entries[i].UID] {
+			if st := states[i]; hidden[entries[i].UID] || st != nil && st.Recall != nil && st.Recall.DisableUpdateLast {
 				continue
 			}
 			m, err := c.recollect(ctx, &entries[i], states[i], q)

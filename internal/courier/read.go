@@ -310,6 +310,9 @@ func (c *Courier) UnreadTotal(ctx context.Context, app *chat.App, user string) (
 		return 0, err
 	}
 	for i := range list {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
 		n, err := c.unreadOf(ctx, app, user, &list[i], views[channelName{list[i].Type, list[i].Channel}], chat.MaxUnread-total)
 		if err != nil {
 			return 0, err

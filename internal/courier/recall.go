@@ -40,7 +40,9 @@ func (c *Courier) Recall(ctx context.Context, app *chat.App, q *RecallRequest) (
 			return nil, nil
 		}
 		at = c.after(q.UID)
-		a := s.recall(&chat.Recall{Operator: q.From, At: at, Admin: q.Admin, Delete: q.Delete, Extra: q.Extra}, q.RequestID)
+		a := s.recall(&chat.Recall{
+			Operator: q.From, At: at, Admin: q.Admin, Delete: q.Delete, Extra: q.Extra, DisableUpdateLast: q.DisableUpdateLast,
+		}, q.RequestID)
 		a.Message.Push.Disabled, a.Message.DisableUpdateLast = q.DisablePush, q.DisableUpdateLast
 		return a, nil
 	})

@@ -102,6 +102,11 @@ func TestChannelList(t *testing.T) {
 	if got := bob.channels(`{}`).Channels[0]; got.Last.MessageType != "RC:RcNtf" || got.Last.MessageUID != last {
 		t.Errorf("%+v", got.Last)
 	}
+	back := alice.say("bob", "back", "")
+	alice.done("message.recall", `{"messageUID":"`+back+`","disableUpdateLastMsg":true}`)
+	if got := bob.channels(`{}`).Channels[0]; got.Last.MessageUID != last {
+		t.Errorf("%+v", got.Last)
+	}
 	gone := alice.say("bob", "gone", "")
 	alice.done("message.recall", `{"messageUID":"`+gone+`","isDelete":true}`)
 	bob.done("message.delete", `{"messageUID":"`+last+`"}`)

@@ -348,6 +348,7 @@ const (
 const (
 	boolAdmin = 1 << iota
 	boolDelete
+	boolNotLast // states only
 )
 
 // The bits of stateStreamBools.
@@ -412,7 +413,11 @@ func appendState(b []byte, app chat.AppID, stamp chat.UID, st *chat.State) []byt
 	if r := st.Recall; r != nil {
 		b = appendUint(b, stateRecalledAt, uint64(r.At))
 		b = appendText(b, stateRecallOperator, r.Operator)
-		b = appendUint(b, stateRecallBools, recallBools(r.Admin, r.Delete))
+		bools := recallBools(r.Admin, r.Delete)
+		if r.DisableUpdateLast {
+			bools |= boolNotLast
+		}
+		b = appendUint(b, stateRecallBools, bools)
 		b = appendText(b, stateRecallExtra, r.Extra)
 	}
 	if e := st.Edit; e != nil {
@@ -467,7 +472,7 @@ func decodeState(row []byte) (st *chat.State, app chat.AppID, stamp chat.UID, er
 		case stateRecallOperator:
 			recall().Operator = string(text)
 		case stateRecallBools:
-			recall().Admin, recall().Delete = n&boolAdmin != 0, n&boolDelete != 0
+			recall().Admin, recall().Delete, recall().DisableUpdateLast = n&boolAdmin != 0, n&boolDelete != 0, n&boolNotLast != 0
 		case stateRecallExtra:
 			recall().Extra = string(text)
 		case stateEditedAt:

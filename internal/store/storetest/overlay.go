@@ -127,7 +127,7 @@ func testOverlays(e *env) {
 	}
 	head, log := e.head(app, "bob"), e.LogHead()
 	check()
-	put(carol, chat.State{ReadAt: 4, Recall: &chat.Recall{Operator: "alice", At: 5, Admin: true, Extra: "e"}})
+	put(carol, chat.State{ReadAt: 4, Recall: &chat.Recall{Operator: "alice", At: 5, Admin: true, Extra: "e", DisableUpdateLast: true}})
 	put(room, chat.State{Recall: &chat.Recall{Operator: "bob", At: 6, Delete: true}, Edit: &chat.Edit{Content: "new", At: 7}})
 	put(bob, chat.State{Metadata: pairs("a", "1", "b", "2", "c", "3"), Version: 3, Told: 1, ToldAt: 99, Operator: "o", Quiet: "q"}, "a", "b", "c")
 	check()
