@@ -191,6 +191,15 @@ func TestReceiptsOnlyWhereWanted(t *testing.T) {
 	if n := h.events("bob", "receipt"); n != 0 {
 		t.Errorf("%d receipts to oneself", n)
 	}
+	// What was cleared away unread gives none later.
+	dave := h.peer("dave")
+	h.post(&chat.Message{ChannelType: chat.Direct, From: "alice", Type: "app:t", Content: "x", Persist: true, NeedReadReceipt: true}, "dave")
+	dave.done("message.delete", `{"channelType":"direct","channelId":"alice","upTo":9999999999999}`)
+	h.post(&chat.Message{ChannelType: chat.Direct, From: "alice", Type: "app:t", Content: "y", Persist: true}, "dave")
+	dave.read(`{"channelType":"direct","channelId":"alice","upTo":9999999999999}`, 0, 0)
+	if n := h.events("alice", "receipt"); n != 1 {
+		t.Errorf("%d receipts, want one", n)
+	}
 	// An app without history has receipts as long as messages wait.
 	h.set("history.enabled", "false")
 	alice.say("bob", "later", wanted)
