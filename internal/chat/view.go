@@ -8,6 +8,9 @@ type View struct {
 	ClearedUpTo UID // of its history they keep only what is behind this
 	RemovedUpTo UID // it is not in their list until something is behind this
 
+	// When that was done last, in Unix ms.
+	ReadAt, ClearedAt, RemovedAt int64
+
 	PinnedAt int64 // Unix ms; 0 when it is not pinned
 	Level    NotifyLevel
 	Tags     []ViewTag // in the order in which they were put on it

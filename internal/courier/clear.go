@@ -32,9 +32,10 @@ func (c *Courier) Delete(ctx context.Context, app *chat.App, user, requestID str
 		}
 	}
 	at = c.now().UnixMilli()
-	return at, c.changeOwn(ctx, app.ID, user, func() (*store.Append, error) {
-		marks, fresh, err := c.freshMarks(ctx, ch, uids, store.MarkHidden, chat.UID{})
+	err = c.changeOwn(ctx, app.ID, user, func() (*store.Append, error) {
+		marks, fresh, since, err := c.freshMarks(ctx, ch, uids, store.MarkHidden, chat.UID{}, at)
 		if err != nil || len(fresh) == 0 {
+			at = sinceOr(since, at)
 			return nil, err
 		}
 		a := tellOwn(app.ID, user, requestID, &chat.Event{
@@ -43,6 +44,7 @@ func (c *Courier) Delete(ctx context.Context, app *chat.App, user, requestID str
 		a.Marks = marks
 		return a, nil
 	})
+	return at, err
 }
 
 // Clear empties a channel's history up to a place, or of everything there is when
@@ -68,11 +70,12 @@ func (c *Courier) Clear(ctx context.Context, app *chat.App, q *OwnChannel, upTo 
 		upTo = newest
 	}
 	at = c.after(upTo)
-	return at, c.changeView(ctx, ch, func(v chat.View) (*store.Append, error) {
+	err = c.changeView(ctx, ch, func(v chat.View) (*store.Append, error) {
 		if upTo.Compare(v.ClearedUpTo) <= 0 {
+			at = sinceOr(v.ClearedAt, at)
 			return nil, nil
 		}
-		v.ClearedUpTo = upTo
+		v.ClearedUpTo, v.ClearedAt = upTo, at
 		a := tellOwn(app.ID, q.User, q.RequestID, &chat.Event{
 			Kind: chat.EventDelete, At: at, ChannelType: q.Type, Channel: q.Channel, UpTo: upTo,
 		}, viewed(ch, v))
@@ -81,4 +84,5 @@ func (c *Courier) Clear(ctx context.Context, app *chat.App, q *OwnChannel, upTo 
 		}
 		return a, nil
 	})
+	return at, err
 }

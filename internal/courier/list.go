@@ -114,15 +114,17 @@ func (c *Courier) RemoveChannel(ctx context.Context, app *chat.App, q *OwnChanne
 		return 0, err
 	}
 	at = c.after(upTo)
-	return at, c.changeView(ctx, q.ref(app), func(v chat.View) (*store.Append, error) {
+	err = c.changeView(ctx, q.ref(app), func(v chat.View) (*store.Append, error) {
 		if upTo.Compare(v.RemovedUpTo) <= 0 {
+			at = sinceOr(v.RemovedAt, at)
 			return nil, nil
 		}
-		v.RemovedUpTo = upTo
+		v.RemovedUpTo, v.RemovedAt = upTo, at
 		a := q.tell(app, v, at, &chat.OwnChange{Part: chat.OwnRemoved})
 		a.Message.Event.UpTo = upTo
 		return a, nil
 	})
+	return at, err
 }
 
 func (c *Courier) listed(ctx context.Context, app *chat.App, user string, s *store.ChannelState, v *chat.View) (l *ListedChannel, err error) {

@@ -73,7 +73,7 @@ func (c *Courier) readUpTo(ctx context.Context, app *chat.App, q *ReadRequest) (
 	r := store.KeptRange{Missed: c.missedBehind(app), Limit: receiptsLooked}
 	if v != nil {
 		if upTo.Compare(v.ReadUpTo) <= 0 {
-			return at, nil
+			return sinceOr(v.ReadAt, at), nil
 		}
 		// What was cleared away was not read.
 		r.After = v.ReadUpTo
@@ -98,15 +98,26 @@ func (c *Courier) readUpTo(ctx context.Context, app *chat.App, q *ReadRequest) (
 			return 0, err
 		}
 	}
-	return at, c.changeView(ctx, ch, func(v chat.View) (*store.Append, error) {
+	err = c.changeView(ctx, ch, func(v chat.View) (*store.Append, error) {
 		if upTo.Compare(v.ReadUpTo) <= 0 {
+			at = sinceOr(v.ReadAt, at)
 			return nil, nil
 		}
-		v.ReadUpTo = upTo
+		v.ReadUpTo, v.ReadAt = upTo, at
 		return tellOwn(app.ID, q.User, q.RequestID, &chat.Event{
 			Kind: chat.EventRead, At: at, ChannelType: q.Type, Channel: q.Channel, UpTo: upTo,
 		}, viewed(ch, v)), nil
 	})
+	return at, err
+}
+
+// sinceOr is since when something is so, which those who repeat a call are told;
+// where nothing was to be done, it is now.
+func sinceOr(since, now int64) int64 {
+	if since != 0 {
+		return since
+	}
+	return now
 }
 
 func (c *Courier) readSome(ctx context.Context, app *chat.App, q *ReadRequest) (at int64, err error) {
@@ -125,9 +136,10 @@ func (c *Courier) readSome(ctx context.Context, app *chat.App, q *ReadRequest) (
 		return 0, err
 	}
 	at = c.now().UnixMilli()
-	return at, c.changeView(ctx, ch, func(v chat.View) (*store.Append, error) {
-		marks, fresh, err := c.freshMarks(ctx, ch, uids, store.MarkRead, v.ReadUpTo)
+	err = c.changeView(ctx, ch, func(v chat.View) (*store.Append, error) {
+		marks, fresh, since, err := c.freshMarks(ctx, ch, uids, store.MarkRead, v.ReadUpTo, at)
 		if err != nil || len(fresh) == 0 {
+			at = sinceOr(max(since, v.ReadAt), at)
 			return nil, err
 		}
 		a := tellOwn(app.ID, q.User, q.RequestID, &chat.Event{
@@ -136,11 +148,13 @@ func (c *Courier) readSome(ctx context.Context, app *chat.App, q *ReadRequest) (
 		a.Marks = marks
 		return a, nil
 	})
+	return at, err
 }
 
 // freshMarks are the marks to be put on those of the messages, in any order, that
-// are behind a place in the channel and do not have it.
-func (c *Courier) freshMarks(ctx context.Context, ch store.ChannelRef, uids []chat.UID, mark store.Mark, behind chat.UID) (marks []store.MarkChange, fresh []chat.UID, err error) {
+// are behind a place in the channel and do not have it. since is when the newest
+// of those that have it got it.
+func (c *Courier) freshMarks(ctx context.Context, ch store.ChannelRef, uids []chat.UID, mark store.Mark, behind chat.UID, at int64) (marks []store.MarkChange, fresh []chat.UID, since int64, err error) {
 	from, to := uids[0], uids[0]
 	for _, uid := range uids {
 		if uid.Compare(from) < 0 {
@@ -152,21 +166,23 @@ func (c *Courier) freshMarks(ctx context.Context, ch store.ChannelRef, uids []ch
 	}
 	there, err := c.archive.Marks(ctx, ch, from, to)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, 0, err
 	}
-	has := map[chat.UID]bool{}
+	has := map[chat.UID]int64{}
 	for _, m := range there {
 		if m.Mark == mark {
-			has[m.UID] = true
+			has[m.UID] = m.At
 		}
 	}
 	for _, uid := range uids {
-		if uid.Compare(behind) > 0 && !has[uid] {
-			marks = append(marks, store.MarkChange{Channel: ch, UID: uid, Mark: mark})
+		when, marked := has[uid]
+		since = max(since, when)
+		if uid.Compare(behind) > 0 && !marked {
+			marks = append(marks, store.MarkChange{Channel: ch, UID: uid, Mark: mark, At: at})
 			fresh = append(fresh, uid)
 		}
 	}
-	return marks, fresh, nil
+	return marks, fresh, since, nil
 }
 
 func uniqueUIDs(uids []chat.UID) []chat.UID {

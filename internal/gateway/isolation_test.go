@@ -39,6 +39,7 @@ type rpcProof struct {
 //	$TO    another user than the one who calls
 //	$ROOM  an open channel that $TO is in
 //	$UID   a direct message of the caller's to $TO, sent for this line, with hasMetadata
+//	       and needReadReceipt
 //	       (for message.stream a stream of theirs)
 //	$TEXT  a text that is different in each app
 //
@@ -52,6 +53,15 @@ var rpcProofs = map[string]rpcProof{
 	"message.history": {reads, []string{
 		`{"channelType":"direct","channelId":$TO}`, `{"channelType":"direct","channelId":$TO,"before":$UID}`, `{"channelType":"direct","channelId":$TO,"after":$UID}`,
 		`{"channelType":"open","channelId":$ROOM}`, `{"channelType":"system","channelId":"shop"}`}},
+	"message.read": {changes, []string{
+		`{"channelType":"direct","channelId":$TO,"upTo":9999999999999}`, `{"channelType":"system","channelId":"shop","upTo":9999999999999}`}},
+	"message.readers": {reads, []string{`{"messageUID":$UID}`, `{"messageUID":$UID,"pageSize":1}`}},
+	"message.delete": {changes, []string{
+		`{"messageUIDs":[$UID]}`, `{"channelType":"system","channelId":"shop","upTo":9999999999999}`}},
+	"channel.list": {reads, []string{`{}`, `{"pageSize":1}`, `{"order":1}`}},
+	"channel.get":  {reads, []string{`{"channelType":"direct","channelId":$TO}`, `{"channelType":"system","channelId":"shop"}`}},
+	"channel.remove": {changes, []string{
+		`{"channelType":"direct","channelId":$TO}`, `{"channelType":"system","channelId":"shop"}`}},
 	"message.recall":          {changes, []string{`{"messageUID":$UID}`}},
 	"message.update":          {changes, []string{`{"messageUID":$UID,"content":"changed"}`}},
 	"message.metadata.set":    {changes, []string{`{"messageUID":$UID,"metadata":{"b":"2"}}`}},
@@ -115,7 +125,13 @@ func (p *peer) raw(command string) string {
 	var others []string
 	for {
 		line := p.line()
-		if decodeReply(p.t, line).ID == 9 {
+		switch r := decodeReply(p.t, line); {
+		case r.ID != 9:
+		case r.Error != nil && r.Error.Code == codeTooManyRequests:
+			time.Sleep(20 * time.Millisecond) // until there is a budget for it again
+			p.send(command)
+			continue
+		default:
 			p.lines = append(others, p.lines...)
 			return line
 		}
@@ -178,7 +194,7 @@ func settle(h *house, app *chat.App, name string, apart int) *tenant {
 			case method == "message.stream":
 				n.uids[method+u] = h.chunk(chat.UID{}, u, n.to(i), chat.Chunk{Seq: 1, Text: name}, true).String()
 			case strings.Contains(strings.Join(p.data, ""), "$UID"):
-				r := n.must(i, "message.send", n.fill(`{"channelType":"direct","channelId":$TO,"messageType":"app:t","content":$TEXT,"hasMetadata":true,"metadata":{"a":"1"}}`, "", i))
+				r := n.must(i, "message.send", n.fill(`{"channelType":"direct","channelId":$TO,"messageType":"app:t","content":$TEXT,"hasMetadata":true,"metadata":{"a":"1"},"needReadReceipt":true}`, "", i))
 				n.uids[method+u] = anyUID.FindString(r)
 			}
 		}

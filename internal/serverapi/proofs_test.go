@@ -112,7 +112,7 @@ var proofs = map[string]proof{
 	"listOpenChannelHistoryMessages": {effect: reads, of: anOpen, bodies: []string{
 		`{"userId":$FROM,"channelId":$ROOM,"startAt":$LATER,"endAt":$EARLIER,"includeStart":1,"pageSize":100}`,
 		`{"userId":$FROM,"channelId":$ROOM,"startAt":$LATER,"endAt":$EARLIER,"includeStart":1,"pageSize":100,"before":$UID}`}},
-	"deleteChannelMessageHistory": {effect: changes, of: aDirect, bodies: []string{
+	"deleteChannelMessageHistory": {effect: changes, bodies: []string{
 		`{"fromUserId":$TO,"channelType":1,"channelId":$FROM}`, `{"fromUserId":$FROM,"channelType":4,"channelId":$ROOM,"sentAt":""}`}},
 	"deleteMessage":                    {effect: changes, of: aDirect, bodies: []string{`{"fromUserId":$FROM,"channelType":1,"channelId":$TO,"messageUID":$UID}`}},
 	"updateDirectChannelMessage":       {effect: changes, of: aDirect, bodies: []string{`{"fromUserId":$FROM,"targetId":$TO,"messageUID":$UID,"content":"changed"}`}},

@@ -34,12 +34,14 @@ type MarkChange struct {
 	Channel ChannelRef
 	UID     chat.UID
 	Mark    Mark
+	At      int64 // Unix ms: when it was put there; 0 where that does not matter
 }
 
 // A Marked is a message that has a mark.
 type Marked struct {
 	UID  chat.UID
 	Mark Mark
+	At   int64
 }
 
 // Views reads what users have made of their channels.

@@ -23,7 +23,14 @@ const (
 	viewLevel // zigzag
 	viewTag
 	viewTagAt
+
+	viewReadAt    protowire.Number = 21
+	viewClearedAt protowire.Number = 22
+	viewRemovedAt protowire.Number = 23
 )
+
+// markAt is the field behind the stamp in a mark's row.
+const markAt protowire.Number = 1
 
 // viewSize is about what a change of a view or a mark adds to a batch.
 const viewSize = 3 * maxIDLength
@@ -60,7 +67,8 @@ func (w *writer) addViews(b *pdb.Batch, a *store.Append) error {
 		c := &a.Marks[i]
 		key := appendMarkPrefix(nil, monthOf(c.UID.Millis()), &c.Channel)
 		key = append(append(key, c.UID[:]...), byte(c.Mark))
-		if err := b.Set(key, a.Placed.First[:], nil); err != nil {
+		row := appendUint(append([]byte(nil), a.Placed.First[:]...), markAt, uint64(max(c.At, 0)))
+		if err := b.Set(key, row, nil); err != nil {
 			return fmt.Errorf("mark: %w", err)
 		}
 	}
@@ -76,6 +84,9 @@ func appendView(b []byte, v *chat.View) []byte {
 			b = protowire.AppendBytes(protowire.AppendTag(b, f.number, protowire.BytesType), f.uid[:])
 		}
 	}
+	b = appendUint(b, viewReadAt, uint64(max(v.ReadAt, 0)))
+	b = appendUint(b, viewClearedAt, uint64(max(v.ClearedAt, 0)))
+	b = appendUint(b, viewRemovedAt, uint64(max(v.RemovedAt, 0)))
 	b = appendUint(b, viewPinnedAt, uint64(max(v.PinnedAt, 0)))
 	b = appendUint(b, viewLevel, protowire.EncodeZigZag(int64(v.Level)))
 	for _, t := range v.Tags {
@@ -100,6 +111,12 @@ func decodeView(row []byte) (v *chat.View, stamp chat.UID, err error) {
 			copy(v.ClearedUpTo[:], text)
 		case viewRemovedUpTo:
 			copy(v.RemovedUpTo[:], text)
+		case viewReadAt:
+			v.ReadAt = int64(n)
+		case viewClearedAt:
+			v.ClearedAt = int64(n)
+		case viewRemovedAt:
+			v.RemovedAt = int64(n)
 		case viewPinnedAt:
 			v.PinnedAt = int64(n)
 		case viewLevel:
@@ -221,6 +238,17 @@ func (s *Store) Marks(ctx context.Context, ch store.ChannelRef, from, to chat.UI
 			copy(stamp[:], it.Value())
 			if stamp.Compare(newest) > 0 {
 				newest = stamp
+			}
+			if row := it.Value(); len(row) > uidLen {
+				err = eachField(row[uidLen:], func(f protowire.Number, n uint64, _ []byte) {
+					if f == markAt {
+						m.At = int64(n)
+					}
+				})
+				if err != nil {
+					err = fmt.Errorf("mark: %w", err)
+					break
+				}
 			}
 			list = append(list, m)
 		}

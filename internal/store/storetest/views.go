@@ -78,7 +78,7 @@ func testViews(e *env) {
 		}
 	}
 	check()
-	want[0] = &chat.View{ReadUpTo: uid, ClearedUpTo: uid.Plus(1), RemovedUpTo: uid.Plus(2), PinnedAt: 5, Level: chat.NotifyAll,
+	want[0] = &chat.View{ReadUpTo: uid, ClearedUpTo: uid.Plus(1), RemovedUpTo: uid.Plus(2), PinnedAt: 5, Level: chat.NotifyAll, ReadAt: 11, ClearedAt: 12, RemovedAt: 13,
 		Tags: []chat.ViewTag{{ID: "work", At: 7}, {ID: "a", At: 6}}}
 	want[1] = &chat.View{Level: chat.NotifyNothing}
 	want[2] = &chat.View{PinnedAt: 9}
@@ -158,15 +158,19 @@ func testMarks(e *env) {
 	}
 	ref, other := channelOf("bob", chat.Direct, "alice"), channelOf("bob", chat.Direct, "alice2")
 	change := func(ch store.ChannelRef, uid chat.UID, m store.Mark) store.MarkChange {
-		return store.MarkChange{Channel: ch, UID: uid, Mark: m}
+		c := store.MarkChange{Channel: ch, UID: uid, Mark: m}
+		if m == store.MarkHidden {
+			c.At = 17
+		}
+		return c
 	}
 	if err := e.Append(e.ctx, look(nil,
 		change(ref, uids[0], store.MarkRead), change(ref, uids[0], store.MarkHidden), change(ref, uids[2], store.MarkRecalled),
 		change(ref, uids[3], store.MarkHidden), change(other, uids[1], store.MarkHidden))); err != nil {
 		e.Fatal(err)
 	}
-	all := []store.Marked{{UID: uids[0], Mark: store.MarkHidden}, {UID: uids[0], Mark: store.MarkRead},
-		{UID: uids[2], Mark: store.MarkRecalled}, {UID: uids[3], Mark: store.MarkHidden}}
+	all := []store.Marked{{UID: uids[0], Mark: store.MarkHidden, At: 17}, {UID: uids[0], Mark: store.MarkRead},
+		{UID: uids[2], Mark: store.MarkRecalled}, {UID: uids[3], Mark: store.MarkHidden, At: 17}}
 	check := func(from, to chat.UID, want []store.Marked) {
 		e.Helper()
 		got, err := e.Marks(e.ctx, ref, from, to)
