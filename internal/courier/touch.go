@@ -227,6 +227,7 @@ func (c *Courier) takeBack(ctx context.Context, v *visit, b *cast, g *given) err
 					return nil, nil // by itself
 				}
 				r := b.Recall
+				r.DisableUpdateLast = b.DisableUpdateLast
 				a := s.recall(&r, b.RequestID)
 				a.Message.DisableUpdateLast = b.DisableUpdateLast
 				a.Taking = &store.Taking{Of: b.UID, Pass: true}

@@ -108,6 +108,9 @@ func TestBroadcastRecalls(t *testing.T) {
 	mine := ann.reply().Push.Pub.Data.Message.MessageUID
 	bob, r := h.connect("bob", `{"from":"oldest"}`)
 	theirs := r.Connect.Subs["me"].Publications[0].Data.Message.MessageUID
+	if !strings.Contains(string(r.Connect.Data), `"unread":{"total":1}`) {
+		t.Errorf("%s", r.Connect.Data)
+	}
 	bob.ws.Abort()
 	eventually(t, "bob is gone", func() bool { return !h.Online(h.app.ID, "bob") })
 	if err := h.courier.RecallBroadcast(context.Background(), h.app, &courier.BroadcastRecallRequest{UID: sent, From: "news", Extra: "x"}); err != nil {
@@ -119,7 +122,7 @@ func TestBroadcastRecalls(t *testing.T) {
 	}
 	p := h.dial()
 	p.send(`{"connect":{"token":"` + h.token("bob") + `","data":{"from":"oldest"}},"id":1}`)
-	if line := p.line(); !strings.Contains(line, fmt.Sprintf(event, theirs)) || strings.Count(line, `"offset"`) != 2 {
+	if line := p.line(); !strings.Contains(line, fmt.Sprintf(event, theirs)) || strings.Count(line, `"offset"`) != 2 || !strings.Contains(line, `"unread":{"total":0}`) {
 		t.Error(line)
 	}
 	_, r = h.connect("cho", `{"from":"oldest"}`)
