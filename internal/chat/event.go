@@ -58,6 +58,10 @@ const (
 	EventPairs        EventKind = 20
 	EventEnded        EventKind = 21
 	EventShed         EventKind = 22
+
+	// EventTyping is told to who is online and never stored. Its Operator is typing
+	// something of the type in Extra, if that is not empty.
+	EventTyping EventKind = 255
 )
 
 // String is the kind's name on the client protocol.
@@ -95,6 +99,8 @@ func (k EventKind) String() string {
 		return "shed"
 	case EventDelete:
 		return "delete"
+	case EventTyping:
+		return "typing"
 	}
 	return "unknown"
 }
@@ -104,7 +110,16 @@ func (k EventKind) String() string {
 type OwnChange struct {
 	Part OwnPart
 
-	PinnedAt int64 // Unix ms; 0 when it is pinned no more
+	PinnedAt int64       // pin: Unix ms; 0 when it is pinned no more
+	Level    NotifyLevel // level: of the event's channel, or of all of its type
+	Quiet    *QuietHours // quiet: nil when there are none any more
+	Tags     []Tag       // tags: all that the user has
+
+	// Tagged: channels that were given the tag, and that lost it.
+	Tag      string
+	TaggedAt int64 // Unix ms
+	Tagged   []Channel
+	Untagged []Channel
 }
 
 // An OwnPart says what a user has set. Numbers are stored: never reuse one.
@@ -113,6 +128,10 @@ type OwnPart uint8
 // The parts.
 const (
 	OwnPin     OwnPart = 1
+	OwnLevel   OwnPart = 2
+	OwnQuiet   OwnPart = 3
+	OwnTags    OwnPart = 4
+	OwnTagged  OwnPart = 5
 	OwnRemoved OwnPart = 8 // from the list, until something new is said there
 )
 

@@ -72,6 +72,7 @@ type OwnChannel struct {
 	User      string
 	Type      chat.ChannelType
 	Channel   string
+	Sub       string // a part of a community
 	RequestID string
 }
 
@@ -79,18 +80,64 @@ func (q *OwnChannel) check() error {
 	if err := chat.CheckID("userId", q.User); err != nil {
 		return err
 	}
+	if q.Sub != "" {
+		if q.Type != chat.Community {
+			return chat.Invalid("subchannelId", "only communities have subchannels")
+		}
+		if err := chat.CheckID("subchannelId", q.Sub); err != nil {
+			return err
+		}
+	}
 	return chat.CheckID("channelId", q.Channel)
 }
 
 func (q *OwnChannel) ref(app *chat.App) store.ChannelRef {
-	return store.ChannelRef{App: app.ID, Owner: q.User, Type: q.Type, Channel: q.Channel}
+	return store.ChannelRef{App: app.ID, Owner: q.User, Type: q.Type, Channel: chat.Subchannel(q.Channel, q.Sub)}
 }
 
 // tell is the append that makes v the view of the channel and tells of it.
 func (q *OwnChannel) tell(app *chat.App, v chat.View, at int64, own *chat.OwnChange) *store.Append {
 	return tellOwn(app.ID, q.User, q.RequestID, &chat.Event{
-		Kind: chat.EventChannel, At: at, ChannelType: q.Type, Channel: q.Channel, Own: own,
+		Kind: chat.EventChannel, At: at, ChannelType: q.Type, Channel: chat.Subchannel(q.Channel, q.Sub), Own: own,
 	}, viewed(q.ref(app), v))
+}
+
+// changePreferences is changeOwn for what a user has set for all channels.
+func (c *Courier) changePreferences(ctx context.Context, app *chat.App, user string, do func(chat.Preferences) (*store.Append, error)) error {
+	return c.changeOwn(ctx, app.ID, user, func() (*store.Append, error) {
+		p, err := c.Preferences(ctx, app, user)
+		if err != nil {
+			return nil, err
+		}
+		return do(*p)
+	})
+}
+
+// Preferences are what the user has set for all of their channels, never nil.
+func (c *Courier) Preferences(ctx context.Context, app *chat.App, user string) (*chat.Preferences, error) {
+	if err := chat.CheckID("userId", user); err != nil {
+		return nil, err
+	}
+	p, err := c.archive.Preferences(ctx, app.ID, user)
+	if p == nil {
+		p = &chat.Preferences{}
+	}
+	return p, err
+}
+
+// preferred is the change that makes p the user's preferences.
+func preferred(app *chat.App, user string, p chat.Preferences) *store.PreferencesChange {
+	if p.IsZero() {
+		return &store.PreferencesChange{App: app.ID, User: user}
+	}
+	return &store.PreferencesChange{App: app.ID, User: user, Preferences: &p}
+}
+
+// prefer is the append that makes p the user's preferences and tells of it.
+func prefer(app *chat.App, user, requestID string, p chat.Preferences, ev *chat.Event) *store.Append {
+	a := tellOwn(app.ID, user, requestID, ev)
+	a.Preferences = preferred(app, user, p)
+	return a
 }
 
 // Pin pins the channel to the top of the user's list, or unpins it, and says

@@ -537,3 +537,39 @@ func Raw[T any](name string, at func(*T) *jsontext.Value) Field[T] {
 		return at(v).Compact()
 	}}
 }
+
+// List is a field that holds an array of at most limit objects, each read into a
+// value of its own.
+func List[T, U any](name string, limit int, t *Table[U], at func(*T) *[]U) Field[T] {
+	return Field[T]{name, func(r *Reader, v *T) error {
+		if r.dec.PeekKind() != jsontext.KindBeginArray {
+			return r.wrong("must be an array of objects")
+		}
+		if _, err := r.dec.ReadToken(); err != nil {
+			return err
+		}
+		list, n := at(v), 0
+		*list = nil
+		for ; r.dec.PeekKind() != jsontext.KindEndArray; n++ {
+			// As with texts, items past the limit are only counted.
+			if n >= limit {
+				if err := r.dec.SkipValue(); err != nil {
+					return err
+				}
+				continue
+			}
+			var u U
+			if err := t.readObject(r, &u); err != nil {
+				return Within("["+strconv.Itoa(n)+"]", err)
+			}
+			*list = append(*list, u)
+		}
+		if _, err := r.dec.ReadToken(); err != nil {
+			return err
+		}
+		if n > limit {
+			return chat.Invalidf("", "at most %d items, got %d", limit, n)
+		}
+		return nil
+	}}
+}

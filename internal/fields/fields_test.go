@@ -26,6 +26,7 @@ type thing struct {
 	Pairs map[string]string
 	Any   string
 	Raw   string
+	Each  []inner
 }
 
 var innerTable = NewTable(
@@ -43,6 +44,7 @@ var thingTable = NewTable(
 	ObjectOrText("either", innerTable, func(v *thing) *inner { return &v.Inner }),
 	Field[thing]{"any", func(r *Reader, v *thing) (err error) { v.Any, err = r.JSON(false); return err }},
 	Field[thing]{"raw", func(r *Reader, v *thing) (err error) { v.Raw, err = r.JSON(true); return err }},
+	List("each", 2, innerTable, func(v *thing) *[]inner { return &v.Each }),
 	Field[thing]{"pairs", func(r *Reader, v *thing) error {
 		v.Pairs = map[string]string{}
 		return r.Map(func(name, value string) { v.Pairs[name] = value })
@@ -68,6 +70,8 @@ func TestDecode(t *testing.T) {
 		{`{"inner":{"level":"16","word":"w","other":{}}}`, thing{Inner: inner{16, "w"}}},
 		{`{"list":[{"inner":{"level":1,"word":"w"}},{},{"other":1,"inner":{"level":2}}]}`, thing{Inner: inner{2, "w"}}},
 		{`{"name":null,"tags":null,"on":null,"size":null,"inner":null,"list":null,"pairs":null}`, thing{}},
+		{`{"each":[{"level":1,"word":"w"},{}]}`, thing{Each: []inner{{1, "w"}, {}}}},
+		{`{"each":[]}`, thing{}},
 		{`{"pairs":{"s":"t","n":-1.50,"b":true,"o":{ "a" : [1, 2] },"z":null,"":""}}`,
 			thing{Pairs: map[string]string{"s": "t", "n": "-1.50", "b": "true", "o": `{"a":[1,2]}`, "": ""}}},
 		{`{"unknown":[{"deep":[[[]]]}],"Name":"other case","size":9223372036854775807}`, thing{Size: 1<<63 - 1}},
@@ -109,6 +113,11 @@ func TestDecodeRefuses(t *testing.T) {
 		`{"either":""}`:                       "either: must be a JSON object, got nothing",
 		`{"raw":[]}`:                          "raw: must be an object, got an array",
 		`{"raw":"{}"}`:                        "raw: must be an object, got a string",
+		`{"each":{}}`:                         "each: must be an array of objects, got an object",
+		`{"each":[{},{"level":3}]}`:           "each[1].level: one of 1, 2, 16, got 3",
+		`{"each":[{},null]}`:                  "each[1]: must be a JSON object, got null",
+		`{"each":[{},{},{"level":3},7]}`:      "each: at most 2 items, got 4",
+		`{"each":[{}`:                         "invalid JSON at byte 11: unexpected end",
 		`{"pairs":[]}`:                        "pairs: must be an object, got an array",
 		`{"pairs":{"a":1,"a":2}}`:             `invalid JSON at byte 16: the name "a" comes twice in one object`,
 		`{"unknown":{"a":1,"a":2}}`:           `invalid JSON at byte 18: the name "a" comes twice in one object`,
@@ -151,7 +160,7 @@ func TestTwoFieldsOfOneName(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	t.Parallel()
-	if got := thingTable.Names(); !slices.Equal(got, []string{"name", "tags", "on", "size", "inner", "list", "either", "any", "raw", "pairs"}) {
+	if got := thingTable.Names(); !slices.Equal(got, []string{"name", "tags", "on", "size", "inner", "list", "either", "any", "raw", "each", "pairs"}) {
 		t.Error(got)
 	}
 }

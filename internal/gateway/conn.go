@@ -61,6 +61,7 @@ type conn struct {
 	sched    atomic.Uint32
 	behind   atomic.Bool // the timeline may have grown past pos
 	busy     atomic.Bool // the reading goroutine is at work
+	typed    pace        // of the reading goroutine; here there is room for it
 	nextTurn *conn       // guarded by runner.mu
 
 	timer wheelLink // guarded by wheel.mu
@@ -470,6 +471,26 @@ func (b *bucket) take(l limit, since time.Duration) bool {
 
 // empty reports whether the debt is used up.
 func (b *bucket) empty(l limit) bool { return b.used+1 > l.burst+l.debt }
+
+// A pace is a bucket in half of the room, for what may be done once a second: the
+// moment, in ms since the gateway's start, at which it is empty again.
+type pace uint32
+
+const paceStep = 1000 // ms
+
+// take is as that of a bucket that holds burst.
+func (p *pace) take(burst uint32, since time.Duration) bool {
+	now := uint32(since / time.Millisecond)
+	ahead := uint32(*p) - now
+	if ahead > burst*paceStep {
+		ahead = 0 // it is not ahead at all
+	}
+	if ahead+paceStep > burst*paceStep {
+		return false
+	}
+	*p = pace(now + ahead + paceStep)
+	return true
+}
 
 // commandRate is how many commands a connection may send: far more than any
 // client needs, so that only floods meet it.

@@ -24,6 +24,9 @@ func renderEvent(m *chat.Message, channel string) *body {
 	if e.Kind == chat.EventChannel {
 		return &body{event: true, common: -1, text: append(appendOwn(append(b, '"'), e), '}')}
 	}
+	if e.Kind == chat.EventTyping {
+		return renderTyping(b, m, channel)
+	}
 	b = append(b, `","messageUID":"`...)
 	b = e.UID.Append(b)
 	b = append(b, '"')

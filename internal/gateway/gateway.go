@@ -58,6 +58,7 @@ type Courier interface {
 	Channels
 	Reading
 	Listing
+	Typing(ctx context.Context, app *chat.App, q *courier.Typing) error
 	Begin(ctx context.Context, app *chat.App, scope, field, key string, body []byte) (*courier.Claim, error)
 	Send(ctx context.Context, app *chat.App, s *courier.Send) (*courier.Sent, error)
 	Enter(ctx context.Context, app *chat.App, q *courier.EnterRequest) (*courier.Entered, error)

@@ -69,9 +69,18 @@ var rpcProofs = map[string]rpcProof{
 	"message.trace":           {reads, []string{`{"messageUID":$UID}`}},
 	"message.stream":          {reads, []string{`{"messageUID":$UID}`}},
 	"channel.pin":             {changes, []string{`{"channelType":"direct","channelId":$TO,"pinned":true}`}},
-	"blocklist.add":           {changes, []string{`{"userIds":[$TO]}`}},
-	"blocklist.remove":        {changes, []string{`{"userIds":[$TO]}`}},
-	"blocklist.list":          {reads, []string{`{}`, `{"order":1,"pageToken":"1"}`}},
+	"channel.notification": {changes, []string{
+		`{"channelType":"direct","channelId":$TO,"level":5}`, `{"channelType":"group","level":1}`, `{"quietHours":{"from":"22:00","to":"07:00"}}`}},
+	"channel.tag.set":    {changes, []string{`{"tagId":"new","tagName":"New"}`}},
+	"channel.tag.delete": {changes, []string{`{"tagId":"gone"}`}},
+	"channel.tag.list":   {reads, []string{`{}`}},
+	"channel.tag.add":    {changes, []string{`{"tagId":"w","channels":[{"channelType":"direct","channelId":$TO}]}`}},
+	"channel.tag.remove": {changes, []string{`{"tagId":"w","channels":[{"channelType":"direct","channelId":$TO}]}`}},
+	"channel.tagged":     {reads, []string{`{"tagId":"w"}`}},
+	"typing":             {alone, []string{`{"channelType":"direct","channelId":$TO}`}},
+	"blocklist.add":      {changes, []string{`{"userIds":[$TO]}`}},
+	"blocklist.remove":   {changes, []string{`{"userIds":[$TO]}`}},
+	"blocklist.list":     {reads, []string{`{}`, `{"order":1,"pageToken":"1"}`}},
 }
 
 // calls are the methods of rpcProofs, in an order.
@@ -118,7 +127,9 @@ func quoted(s string) string {
 	return string(b)
 }
 
-// raw carries out a command with id 9 and gives the line that answers it.
+// raw carries out a command with id 9 and gives the line that answers it. All that
+// there is to try is more than a connection may ask at once, so who is told that
+// they are too quick waits and asks again.
 func (p *peer) raw(command string) string {
 	p.t.Helper()
 	p.send(command)
@@ -127,15 +138,14 @@ func (p *peer) raw(command string) string {
 		line := p.line()
 		switch r := decodeReply(p.t, line); {
 		case r.ID != 9:
+			others = append(others, line)
 		case r.Error != nil && r.Error.Code == codeTooManyRequests:
-			time.Sleep(20 * time.Millisecond) // until there is a budget for it again
+			time.Sleep(100 * time.Millisecond)
 			p.send(command)
-			continue
 		default:
 			p.lines = append(others, p.lines...)
 			return line
 		}
-		others = append(others, line)
 	}
 }
 
@@ -178,7 +188,8 @@ func (n *tenant) connect() (peers []*peer) {
 	return peers
 }
 
-// settle makes a tenant. Those of different apart differ in whom they block.
+// settle makes a tenant. Those of different apart differ in whom they block, and
+// where they have tags.
 func settle(h *house, app *chat.App, name string, apart int) *tenant {
 	h.app = app
 	h.set("limits.client", "0")
@@ -188,6 +199,9 @@ func settle(h *house, app *chat.App, name string, apart int) *tenant {
 	h.send(chat.System, "shop", name, n.users...)
 	for i, u := range n.users {
 		n.must(i, "blocklist.add", `{"userIds":[`+quoted(n.users[(i+apart)%len(n.users)])+`]}`)
+		n.must(i, "channel.tag.set", `{"tagId":"w","tagName":"`+name+`"}`)
+		n.must(i, "channel.tag.set", `{"tagId":"gone","tagName":"x"}`)
+		n.must(i, "channel.tag.add", `{"tagId":"w","channels":[{"channelType":"direct","channelId":`+quoted(n.users[(i+apart)%len(n.users)])+`}]}`)
 		for _, method := range calls() {
 			p := rpcProofs[method]
 			switch {

@@ -141,6 +141,23 @@ func appendListed(b []byte, l *courier.ListedChannel) []byte {
 		b = append(b, `,"readUpTo":"`...)
 		b = append(l.View.ReadUpTo.Append(b), '"')
 	}
+	if l.View.PinnedAt != 0 {
+		b = append(b, `,"pinnedAt":`...)
+		b = strconv.AppendInt(b, l.View.PinnedAt, 10)
+	}
+	if l.View.Level != chat.NotifyUnset {
+		b = append(b, `,"level":`...)
+		b = strconv.AppendInt(b, int64(l.View.Level), 10)
+	}
+	for i, t := range l.View.Tags {
+		if b = append(b, ','); i == 0 {
+			b = append(b, `"tagIds":[`...)
+		}
+		b = appendString(b, t.ID)
+	}
+	if len(l.View.Tags) > 0 {
+		b = append(b, ']')
+	}
 	return append(b, '}')
 }
 

@@ -264,3 +264,21 @@ func TestConnectDoesNotNeedTheIndex(t *testing.T) {
 		t.Errorf("%s", r.Connect.Data)
 	}
 }
+
+// What the user has set on a channel is in their list.
+func TestListShowsWhatIsSet(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.send(chat.Direct, "alice", "hi", "bob")
+	p, _ := h.connect("bob", "")
+	p.done("channel.tag.set", `{"tagId":"w","tagName":"Work"}`)
+	p.done("channel.tag.add", `{"tagId":"w","channels":[{"channelType":"direct","channelId":"alice"}]}`)
+	p.done("channel.notification", `{"channelType":"direct","channelId":"alice","level":5}`)
+	p.done("channel.pin", `{"channelType":"direct","channelId":"alice","pinned":true}`)
+	for _, call := range []string{"channel.get", "channel.list"} {
+		got := p.done(call, `{"channelType":"direct","channelId":"alice"}`)
+		if !strings.Contains(got, `"pinnedAt":1`) || !strings.Contains(got, `"level":5,"tagIds":["w"]}`) {
+			t.Errorf("%s: %s", call, got)
+		}
+	}
+}

@@ -680,3 +680,26 @@ func TestConnSize(t *testing.T) {
 		t.Errorf("a conn has %d bytes", n)
 	}
 }
+
+func TestPace(t *testing.T) {
+	t.Parallel()
+	const ms, day = time.Millisecond, 24 * time.Hour
+	var p pace
+	at := func(since time.Duration, want ...bool) {
+		t.Helper()
+		for i, w := range want {
+			if got := p.take(3, since); got != w {
+				t.Errorf("at %s, %d: %t", since, i, got)
+			}
+		}
+	}
+	at(0, true, true, true, false, false)
+	at(999*ms, false)
+	at(1000*ms, true, false)
+	at(3500*ms, true, true, false)
+	at(time.Minute, true, true, true, false)
+	// After weeks of silence, in which the clock of 32 bits has gone round.
+	at(30*day, true, true, true, false)
+	at(70*day, true, true, true, false)
+	at(70*day+2500*ms, true, true, false)
+}

@@ -43,7 +43,16 @@ var rpcMethods = map[string]func(c *conn, ctx context.Context, data []byte) ([]b
 	"message.metadata.set":    (*conn).setMetadata,
 	"message.metadata.remove": (*conn).removeMetadata,
 
-	"channel.pin": (*conn).pinChannel,
+	"channel.pin":          (*conn).pinChannel,
+	"channel.notification": (*conn).channelNotification,
+	"channel.tag.set":      (*conn).setTag,
+	"channel.tag.delete":   (*conn).deleteTag,
+	"channel.tag.list":     (*conn).listTags,
+	"channel.tag.add":      (*conn).tagChannels,
+	"channel.tag.remove":   (*conn).untagChannels,
+	"channel.tagged":       (*conn).taggedChannels,
+
+	"typing": (*conn).typing,
 }
 
 func (c *conn) rpc(cmd command) error {

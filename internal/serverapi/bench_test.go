@@ -79,6 +79,12 @@ func (empty) Broadcast(context.Context, chat.AppID, chat.UID) (*chat.Broadcast, 
 	return nil, chat.Fail(chat.KindNotFound, "no such broadcast")
 }
 
+func (empty) View(context.Context, store.ChannelRef) (*chat.View, error)         { return nil, nil }
+func (empty) Views(context.Context, chat.AppID, string) ([]store.OwnView, error) { return nil, nil }
+func (empty) Preferences(context.Context, chat.AppID, string) (*chat.Preferences, error) {
+	return nil, nil
+}
+
 var errNobody = chat.Fail(chat.KindNoUser, "no such user")
 
 // A sink is the least a ResponseWriter can be.

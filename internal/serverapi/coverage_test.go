@@ -59,7 +59,18 @@ var coveredBy = map[string][]string{
 	"listChannelTypeMessageMetadata":   {"serverapi.TestMetadata", "serverapi.TestMetadataIsBounded", "serverapi.TestMetadataRefuses", "e2e.TestWhatBecomesOfMessages"},
 	"listOpenChannelHistoryMessages":   {"serverapi.TestOpenHistory", "serverapi.TestHistoryRefuses", "gateway.TestMessageHistory", "e2e.TestWhatBecomesOfMessages"},
 
-	"setChannelPin": {"serverapi.TestPin", "gateway.TestClientsPin"},
+	"setChannelPin":              {"serverapi.TestPin", "gateway.TestClientsPin", "e2e.TestOwnChannels"},
+	"setChannelPushNotification": {"serverapi.TestNotificationLevels", "gateway.TestClientsNotification", "e2e.TestOwnChannels"},
+	"getChannelPushNotification": {"serverapi.TestNotificationLevels", "gateway.TestClientsNotification"},
+	"setChannelTypeNotification": {"serverapi.TestNotificationLevels", "gateway.TestClientsNotification"},
+	"getChannelTypeNotification": {"serverapi.TestNotificationLevels", "gateway.TestClientsNotification"},
+	"addUserChannelTags":         {"serverapi.TestChannelTags", "gateway.TestClientsTag", "e2e.TestOwnChannels"},
+	"removeUserChannelTags":      {"serverapi.TestChannelTags", "serverapi.TestTagsOnChannels", "serverapi.TestTagsAreBounded", "gateway.TestClientsTag"},
+	"listUserChannelTags":        {"serverapi.TestChannelTags", "gateway.TestClientsTag"},
+	"addTagToChannels":           {"serverapi.TestTagsOnChannels", "serverapi.TestTagsAreBounded", "gateway.TestClientsTag"},
+	"removeTagFromChannels":      {"serverapi.TestTagsOnChannels", "gateway.TestClientsTag"},
+	"listChannelsByTag":          {"serverapi.TestTagsOnChannels", "serverapi.TestTagsAreBounded", "gateway.TestClientsTag"},
+	"getChannelAttribute":        {"serverapi.TestTagsOnChannels", "e2e.TestOwnChannels"},
 
 	"traceMessage": {"serverapi.TestTrace", "serverapi.TestTraceOfChanges", "serverapi.TestTraceRefused", "gateway.TestTraceOfSessions", "node.TestTraceOverRestart", "e2e.TestWhatBecomesOfMessages"},
 }

@@ -31,6 +31,8 @@ func seedBodies(f *testing.F) []string {
 		`{"page":"2","pageSize":10,"offset":3,"channelType":"CHATROOM"}`,
 		`{"userId":"u","targetUserIds":["v"],"blockedUserIds":["v"],"pageToken":"a1","pageSize":2,"order":1}`,
 		chunkBody(1, "x", false, `"type":"html","user":{"a":[1]},"extra":"e"`, `"metadata":{"k":"v"}`), chunkBody(1, "x", true, ""),
+		`{"userId":"u","channelType":"1","channelId":"v","subchannelId":"s","isPin":1,"noDisturbLevel":"5","notificationLevel":5}`,
+		`{"userId":"u","tagId":"w","tagIds":["w"],"tags":[{"tagId":"w","tagName":"W"}],"channels":[{"channelId":"v","channelType":"3"}]}`,
 		"", "{", `{"a":`+strings.Repeat("[", 100),
 	)
 }

@@ -70,6 +70,17 @@ var operations = []operation{
 	{name: "listChannelTypeMessageMetadata", path: "/v4/channel-type/message/metadata/list", alias: "/v4/message/metadata/list", limit: defaultLimit, serve: listMetadata},
 
 	{name: "setChannelPin", path: "/v4/channel/pin/set", limit: defaultLimit, serve: setChannelPin},
+	{name: "setChannelPushNotification", path: "/v4/channel/push/set", limit: defaultLimit, serve: setChannelPushNotification},
+	{name: "getChannelPushNotification", path: "/v4/channel/push/get", alias: "/v4/channel/notification/get", limit: defaultLimit, serve: getChannelPushNotification},
+	{name: "setChannelTypeNotification", path: "/v4/channel-type/push/set", limit: defaultLimit, serve: setChannelTypeNotification},
+	{name: "getChannelTypeNotification", path: "/v4/channel-type/push/get", limit: defaultLimit, serve: getChannelTypeNotification},
+	{name: "addUserChannelTags", path: "/v4/user/channel/tag/add", limit: defaultLimit, serve: addUserChannelTags},
+	{name: "removeUserChannelTags", path: "/v4/user/channel/tag/remove", limit: defaultLimit, serve: removeUserChannelTags},
+	{name: "listUserChannelTags", path: "/v4/user/channel/tag/list", limit: defaultLimit, serve: listUserChannelTags},
+	{name: "addTagToChannels", path: "/v4/channel/tag/add", limit: defaultLimit, serve: addTagToChannels},
+	{name: "removeTagFromChannels", path: "/v4/channel/tag/delete", limit: defaultLimit, serve: removeTagFromChannels},
+	{name: "listChannelsByTag", path: "/v4/channel/tag/list", limit: defaultLimit, serve: listChannelsByTag},
+	{name: "getChannelAttribute", path: "/v4/channel/attribute/get", limit: defaultLimit, serve: getChannelAttribute},
 
 	// Ours: below /v4x so that they never meet one of the platform's.
 	{name: "traceMessage", path: "/v4x/message/trace", limit: defaultLimit, serve: traceMessage},

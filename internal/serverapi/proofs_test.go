@@ -122,6 +122,18 @@ var proofs = map[string]proof{
 
 	"setChannelPin": {effect: changes, bodies: []string{`{"userId":$FROM,"channelType":1,"channelId":$TO,"isPin":1}`}},
 
+	"setChannelPushNotification": {effect: changes, bodies: []string{`{"requestId":$FROM,"channelType":"1","channelId":$TO,"noDisturbLevel":5}`}},
+	"getChannelPushNotification": {effect: reads, bodies: []string{`{"requestId":$FROM,"channelType":"1","channelId":$TO}`}},
+	"setChannelTypeNotification": {effect: changes, bodies: []string{`{"requestId":$FROM,"channelType":"3","noDisturbLevel":5}`}},
+	"getChannelTypeNotification": {effect: reads, bodies: []string{`{"requestId":$FROM,"channelType":"3"}`}},
+	"addUserChannelTags":         {effect: changes, bodies: []string{`{"userId":$FROM,"tags":[{"tagId":"new","tagName":"New"}]}`}},
+	"removeUserChannelTags":      {effect: changes, bodies: []string{`{"userId":$FROM,"tagIds":["gone"]}`}},
+	"listUserChannelTags":        {effect: reads, bodies: []string{`{"userId":$FROM}`}},
+	"addTagToChannels":           {effect: changes, bodies: []string{`{"userId":$FROM,"tagId":"w","channels":[{"channelId":$TO,"channelType":1}]}`}},
+	"removeTagFromChannels":      {effect: changes, bodies: []string{`{"userId":$FROM,"tagId":"off","channels":[{"channelId":$TO,"channelType":1}]}`}},
+	"listChannelsByTag":          {effect: reads, bodies: []string{`{"userId":$FROM,"tagId":"w"}`}},
+	"getChannelAttribute":        {effect: reads, bodies: []string{`{"userId":$FROM,"channelType":1,"channelId":$TO}`}},
+
 	"traceMessage": {effect: reads, of: aDirect, bodies: []string{`{"messageUID":$UID}`, `{"messageUID":$UID,"all":1}`}},
 }
 
@@ -245,6 +257,14 @@ func settle(w *world, app *chat.App, name string, variant int, users []string) *
 			e.must(softDelete, `{"userIds":[`+id+`]}`)
 		}
 		e.must(setTags, `{"userIds":[`+id+`],"tags":[`+quoted(name)+`]}`)
+		next := quoted(users[(i+1)%len(users)])
+		e.must(setLevelPath, fmt.Sprintf(`{"requestId":%s,"channelType":"1","channelId":%s,"noDisturbLevel":%d}`, id, next, 1+variant))
+		e.must(setTypeLevelPath, fmt.Sprintf(`{"requestId":%s,"channelType":"3","noDisturbLevel":%d}`, id, 1+variant))
+		e.must(addTags, fmt.Sprintf(`{"userId":%s,"tags":[{"tagId":"w","tagName":"W%d"},{"tagId":"off","tagName":"x"},{"tagId":"gone","tagName":"x"}]}`, id, variant))
+		e.must(addTagTo, `{"userId":`+id+`,"tagId":"w","channels":[{"channelId":`+quoted(users[(i+2+variant)%len(users)])+`,"channelType":1}]}`)
+		for _, tag := range []string{"off", "gone"} {
+			e.must(addTagTo, `{"userId":`+id+`,"tagId":"`+tag+`","channels":[{"channelId":`+next+`,"channelType":1}]}`)
+		}
 		e.must(block, `{"userId":`+id+`,"targetUserIds":[`+quoted(users[(i+2+variant)%len(users)])+`]}`)
 	}
 	e.now = w.clock.ms.Load() + 500

@@ -72,9 +72,10 @@ type Append struct {
 	// Targets are user ids, or channel ids for an open channel message, in
 	// request order, without duplicates. Target i gets the UID First.Plus(i).
 	// In a direct or system message each target's timeline gets an entry.
-	// At most chat.MaxUIDBlock. Empty only with a Once, States, Views, Marks or a
-	// Broadcast, which are then all that is kept: the memory of a request that left
-	// everybody out, a change that nobody is told of yet, a message for whoever comes.
+	// At most chat.MaxUIDBlock. Empty only with a Once, States, Views, Marks,
+	// Preferences or a Broadcast, which are then all that is kept: the memory of a
+	// request that left everybody out, a change that nobody is told of yet, a
+	// message for whoever comes.
 	Targets []string
 
 	// History asks for the message to be kept in history, not only for as long
@@ -87,6 +88,8 @@ type Append struct {
 	// Views and Marks are changed in the same commit, likewise.
 	Views []ViewChange
 	Marks []MarkChange
+	// Preferences, when set, are changed likewise.
+	Preferences *PreferencesChange
 
 	// Left are who was left out of the request and got no UID. They are kept
 	// with the message, for its trace.

@@ -14,6 +14,14 @@ type ViewChange struct {
 	View    *chat.View // the whole new one; nil forgets it
 }
 
+// A PreferencesChange puts new preferences in place of a user's, in the commit of
+// the Append that carries it. It is made as a ViewChange is.
+type PreferencesChange struct {
+	App         chat.AppID
+	User        string
+	Preferences *chat.Preferences // the whole new ones; nil forgets them
+}
+
 // A Mark is something that the owner of a channel has made of one message, or
 // that was made of it for them. Numbers are stored: never reuse one.
 type Mark uint8
@@ -50,6 +58,8 @@ type Views interface {
 	View(ctx context.Context, ch ChannelRef) (*chat.View, error)
 	// Views are all that the user has, by type and channel.
 	Views(ctx context.Context, app chat.AppID, user string) ([]OwnView, error)
+	// Preferences is nil when the user has set nothing for all of their channels.
+	Preferences(ctx context.Context, app chat.AppID, user string) (*chat.Preferences, error)
 	// Marks are those on messages of the channel from one UID to another, both
 	// included, in the order of UIDs.
 	Marks(ctx context.Context, ch ChannelRef, from, to chat.UID) ([]Marked, error)

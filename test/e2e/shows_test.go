@@ -43,6 +43,13 @@ func TestReading(t *testing.T) {
 	start(t).node("reading.mjs")
 }
 
+// Pins, notification levels and tags, as another device that was away learns of
+// them, and who is typing.
+func TestOwnChannels(t *testing.T) {
+	t.Parallel()
+	start(t).node("channels.mjs")
+}
+
 // The three requests that the platform's pages print, byte for byte.
 func TestPublishedExamples(t *testing.T) {
 	t.Parallel()

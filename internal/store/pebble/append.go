@@ -152,6 +152,11 @@ func checkAppend(a *store.Append) error {
 			return err
 		}
 	}
+	if p := a.Preferences; p != nil {
+		if err := checkChannelRef(&store.ChannelRef{Owner: p.User}); err != nil {
+			return err
+		}
+	}
 	for i := range a.Marks {
 		if err := checkChannelRef(&a.Marks[i].Channel); err != nil {
 			return err

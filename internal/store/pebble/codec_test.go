@@ -96,6 +96,14 @@ func TestHistoryBits(t *testing.T) {
 
 func FuzzBody(f *testing.F) {
 	f.Add(bodyRow(sampleMessage, 3, 9, []target{{"bob", 1}}))
+	own := &chat.OwnChange{
+		Part: chat.OwnTagged, PinnedAt: 5, Level: chat.NotifyAll, Quiet: &chat.QuietHours{From: 1, To: 2, Zone: "UTC", Level: 5},
+		Tags: []chat.Tag{{ID: "w", Name: "Work", At: 5}}, Tag: "w", TaggedAt: 7,
+		Tagged: []chat.Channel{{Type: chat.Direct, ID: "a"}}, Untagged: []chat.Channel{{Type: chat.Group, ID: "b"}},
+	}
+	f.Add(bodyRow(&chat.Message{App: 1, ChannelType: chat.Direct, From: "bob", Event: &chat.Event{
+		Kind: chat.EventChannel, At: 5, ChannelType: chat.Direct, Channel: "alice", Own: own,
+	}}, 1, 0, []target{{"bob", 1}}))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, row []byte) {
 		b, err := decodeBody(row)
@@ -120,7 +128,17 @@ func FuzzRows(f *testing.F) {
 	f.Add(appendHead(nil, headState{1000, 20000, 900}))
 	f.Add(appendOnce(nil, &store.Once{Left: []string{"x"}}, ref))
 	f.Add(appendLogRow(nil, 5, []store.Ref{{App: 1, UID: ref}}))
+	f.Add(appendPreferences(nil, &chat.Preferences{
+		Levels: map[chat.ChannelType]chat.NotifyLevel{chat.Direct: chat.NotifyAll},
+		Quiet:  &chat.QuietHours{From: 1, To: 2, Zone: "UTC", Level: 5}, Tags: []chat.Tag{{ID: "w", Name: "Work", At: 5}},
+	}))
 	f.Fuzz(func(t *testing.T, row []byte) {
+		if p, _, err := decodePreferences(row); err == nil && p != nil {
+			back, _, err := decodePreferences(appendPreferences(nil, p))
+			if err != nil || !reflect.DeepEqual(back, p) {
+				t.Fatalf("preferences %+v became %+v, %v", p, back, err)
+			}
+		}
 		if e, err := decodeEntry(row); err == nil {
 			index := e.UID.Counter() - e.Ref.Counter()
 			if index >= 0 {

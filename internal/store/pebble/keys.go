@@ -31,7 +31,7 @@ const (
 	spaceOverlay = 0x18 // life(1) uid(10) part(1), of a pair its key
 	spaceDue     = 0x19 // due(8) app(4) uid(10)
 
-	spaceView   = 0x30 // app(4) len(1) owner, type(1) channel
+	spaceView   = 0x30 // app(4) len(1) owner, type(1) channel; of type 0 and no channel the owner's preferences
 	spaceMarked = 0x31 // life(1) month(2) app(4) len(1) owner, type(1) len(1) channel, uid(10) mark(1)
 
 	spaceFact    = 0x38 // app(4) kind(1) len(1) channel, key

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -51,6 +52,9 @@ func appendDueKey(dst []byte, d store.DueState) []byte {
 // changeSize is about what an event and changes of state add to a batch.
 func changeSize(a *store.Append) int {
 	n := broadcastSize(a) + (len(a.Views)+len(a.Marks))*viewSize
+	if a.Preferences != nil {
+		n += preferencesSize
+	}
 	if a.Message.Event != nil {
 		n += eventSize(a.Message.Event)
 	}
@@ -77,6 +81,9 @@ func eventSize(e *chat.Event) int {
 	}
 	for _, k := range e.Removed {
 		n += len(k) + 16
+	}
+	if o := e.Own; o != nil {
+		n += len(o.Tags)*tagSize + (len(o.Tagged)+len(o.Untagged))*2*chat.MaxID
 	}
 	return n
 }
@@ -342,6 +349,19 @@ const (
 	eventChannel
 	eventOwnPart
 	eventPinnedAt
+	eventLevel // zigzag
+	eventQuiet
+	eventTag // one of all the user has
+	eventTagID
+	eventTaggedAt
+	eventTagged
+)
+
+// The fields of a channel in an event.
+const (
+	taggedType protowire.Number = iota + 1
+	taggedChannel
+	taggedOff // it lost the tag
 )
 
 // The bits of stateRecallBools and eventBools.
@@ -565,7 +585,43 @@ func appendEvent(b []byte, e *chat.Event) []byte {
 
 func appendOwn(b []byte, o *chat.OwnChange) []byte {
 	b = appendUint(b, eventOwnPart, uint64(o.Part))
-	return appendUint(b, eventPinnedAt, uint64(max(o.PinnedAt, 0)))
+	b = appendUint(b, eventPinnedAt, uint64(max(o.PinnedAt, 0)))
+	b = appendUint(b, eventLevel, protowire.EncodeZigZag(int64(o.Level)))
+	if o.Quiet != nil {
+		b = protowire.AppendBytes(protowire.AppendTag(b, eventQuiet, protowire.BytesType), appendQuiet(nil, o.Quiet))
+	}
+	for i := range o.Tags {
+		b = protowire.AppendBytes(protowire.AppendTag(b, eventTag, protowire.BytesType), appendTag(nil, &o.Tags[i]))
+	}
+	b = appendText(b, eventTagID, o.Tag)
+	b = appendUint(b, eventTaggedAt, uint64(max(o.TaggedAt, 0)))
+	for i, list := range [...][]chat.Channel{o.Tagged, o.Untagged} {
+		for _, ch := range list {
+			row := appendText(appendUint(nil, taggedType, uint64(ch.Type)), taggedChannel, ch.ID)
+			row = appendUint(row, taggedOff, uint64(i))
+			b = protowire.AppendBytes(protowire.AppendTag(b, eventTagged, protowire.BytesType), row)
+		}
+	}
+	return b
+}
+
+func decodeTagged(row []byte, o *chat.OwnChange) error {
+	var ch chat.Channel
+	list := &o.Tagged
+	err := eachField(row, func(f protowire.Number, n uint64, text []byte) {
+		switch f {
+		case taggedType:
+			ch.Type = chat.ChannelType(n)
+		case taggedChannel:
+			ch.ID = string(text)
+		case taggedOff:
+			if n != 0 {
+				list = &o.Untagged
+			}
+		}
+	})
+	*list = append(*list, ch)
+	return err
 }
 
 func decodeEvent(row []byte) (*chat.Event, error) {
@@ -577,7 +633,11 @@ func decodeEvent(row []byte) (*chat.Event, error) {
 		}
 		return e.Own
 	}
+	var inner error
 	err := eachField(row, func(f protowire.Number, n uint64, text []byte) {
+		if inner != nil {
+			return
+		}
 		switch f {
 		case eventKind:
 			e.Kind = chat.EventKind(n)
@@ -586,7 +646,7 @@ func decodeEvent(row []byte) (*chat.Event, error) {
 		case eventOperator:
 			e.Operator = string(text)
 		case eventAt:
-			e.At = int64(n)
+			e.At = max(int64(n), 0)
 		case eventBools:
 			e.Admin, e.Delete = n&boolAdmin != 0, n&boolDelete != 0
 		case eventExtra:
@@ -615,8 +675,25 @@ func decodeEvent(row []byte) (*chat.Event, error) {
 		case eventOwnPart:
 			own().Part = chat.OwnPart(n)
 		case eventPinnedAt:
-			own().PinnedAt = int64(n)
+			own().PinnedAt = max(int64(n), 0)
+		case eventLevel:
+			own().Level = chat.NotifyLevel(protowire.DecodeZigZag(n))
+		case eventQuiet:
+			own().Quiet, inner = decodeQuiet(text)
+		case eventTag:
+			var t chat.Tag
+			t, inner = decodeTag(text)
+			own().Tags = append(own().Tags, t)
+		case eventTagID:
+			own().Tag = string(text)
+		case eventTaggedAt:
+			own().TaggedAt = max(int64(n), 0)
+		case eventTagged:
+			inner = decodeTagged(text, own())
 		}
 	})
-	return e, err
+	if e.Own != nil && e.Own.Part == 0 {
+		e.Own = nil
+	}
+	return e, errors.Join(err, inner)
 }

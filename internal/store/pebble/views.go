@@ -63,6 +63,15 @@ func (w *writer) addViews(b *pdb.Batch, a *store.Append) error {
 			return fmt.Errorf("view: %w", err)
 		}
 	}
+	if c := a.Preferences; c != nil {
+		row := protowire.AppendBytes(protowire.AppendTag(nil, viewStamp, protowire.BytesType), a.Placed.First[:])
+		if c.Preferences != nil {
+			row = appendPreferences(row, c.Preferences)
+		}
+		if err := b.Set(appendPreferencesKey(nil, c.App, c.User), row, nil); err != nil {
+			return fmt.Errorf("preferences: %w", err)
+		}
+	}
 	for i := range a.Marks {
 		c := &a.Marks[i]
 		key := appendMarkPrefix(nil, monthOf(c.UID.Millis()), &c.Channel)
@@ -176,6 +185,9 @@ func (s *Store) Views(ctx context.Context, app chat.AppID, user string) (list []
 	var newest chat.UID
 	prefix := appendViewPrefix(nil, app, user)
 	err = s.eachRow(prefix, func(key, row []byte) error {
+		if key[len(prefix)] == 0 {
+			return nil // preferences
+		}
 		v, stamp, err := decodeView(row)
 		if err != nil {
 			return fmt.Errorf("views: %w", err)

@@ -264,7 +264,7 @@ func keeps(a *store.Append) bool { return !a.Message.Ephemeral() && len(a.Target
 
 // changes reports whether the append changes what lies over messages or channels.
 func changes(a *store.Append) bool {
-	return len(a.States)+len(a.Views)+len(a.Marks) > 0 || a.Broadcast != nil || a.Taking != nil
+	return len(a.States)+len(a.Views)+len(a.Marks) > 0 || a.Preferences != nil || a.Broadcast != nil || a.Taking != nil
 }
 
 // addEntries gives offsets and writes the timeline rows, interleaved so that the

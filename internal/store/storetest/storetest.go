@@ -90,6 +90,7 @@ func Run(t *testing.T, newPlace func(*testing.T) Place) {
 		{"BlocksAreBounded", testBlocksAreBounded},
 		{"Views", testViews},
 		{"ViewsWithEvent", testViewsWithEvent},
+		{"Preferences", testPreferences},
 		{"Marks", testMarks},
 		{"OpenFacts", testOpenFacts},
 		{"OpenDue", testOpenDue},
