@@ -93,6 +93,7 @@ func newPostAt(t testing.TB, fs vfs.FS, reg *registry, now func() time.Time) *po
 	passing, endPassing := context.WithCancel(context.Background())
 	var passes sync.WaitGroup
 	passes.Go(func() { c.RunBroadcasts(passing) })
+	wg.Go(func() { p.rooms.Run(ctx) })
 	apps, err := s.ListApps(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -422,12 +423,18 @@ func TestDeliveryReachesThoseConcerned(t *testing.T) {
 }
 
 type member struct {
+	room.Place
 	user string
 	got  chan *room.Publication
 }
 
-func (m *member) User() string                { return m.user }
-func (m *member) Deliver(p *room.Publication) { m.got <- p }
+func (m *member) User() string { return m.user }
+func (m *member) Deliver(b *room.Batch, after uint64) bool {
+	for _, p := range b.Since(after) {
+		m.got <- p
+	}
+	return false
+}
 
 func TestCounterMissesNothing(t *testing.T) {
 	t.Parallel()

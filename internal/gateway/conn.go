@@ -215,14 +215,24 @@ func (c *conn) pushLocked(f frame) {
 	c.schedule()
 }
 
-// pushDroppable queues a frame unless too much of the kind waits already.
+// pushDroppableLocked queues a frame that can be done without. When too much of
+// that kind waits already, what is of a lower rank makes way for it, or it is
+// dropped. What is never dropped ends the connection when there is too much of
+// it: a client that is so far behind does better to come back.
 func (c *conn) pushDroppableLocked(f frame) {
 	if c.state != stateLive || c.closing != nil {
 		return
 	}
-	if int(c.queue.expend)+len(f.b) > c.g.opts.QueueBytes {
-		c.g.metrics.openDropped.Inc()
-		return
+	if !f.kind.expendable() {
+		if waiting := int(c.queue.bytes + c.resting); waiting > 2*c.g.opts.QueueBytes {
+			c.disconnectLocked(closeSlow)
+			return
+		}
+	} else if over := int(c.queue.expend) + len(f.b) - c.g.opts.QueueBytes; over > 0 && c.queue.expend > 0 {
+		if !c.queue.giveUp(f.kind.rank(), over, c.g.metrics.dropped) {
+			c.g.metrics.dropped(f.kind.rank())
+			return
+		}
 	}
 	c.queue.push(f)
 	c.schedule()
@@ -424,17 +434,22 @@ func (c *conn) pong() error {
 	return nil
 }
 
-// A seat is a session's place in an open channel.
+// A seat is a session's place in an open channel. There are as many as there are
+// participants.
 type seat struct {
+	room.Place
 	c       *conn
 	channel string // the channel's id
 
 	// Guarded by c.mu.
-	live  bool                // the answer to the subscribe command is queued
-	early []*room.Publication // came before that
+	early *early // what comes before the seat is live
+	live  bool   // the answer to the subscribe command is queued
 	left  bool
 	why   room.Reason // of having left without being asked
 }
+
+// early is what comes for a seat before the client knows that it has it.
+type early struct{ list []*room.Publication }
 
 // A bucket limits how often something may happen: a token bucket in eight
 // bytes.

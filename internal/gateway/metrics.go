@@ -4,6 +4,8 @@ import (
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/parleychat/parley/internal/room"
 )
 
 type metrics struct {
@@ -13,10 +15,11 @@ type metrics struct {
 	deliveries     *prometheus.CounterVec
 	recovered      prometheus.Counter
 	framesJoined   prometheus.Histogram
-	openDropped    prometheus.Counter
+	openDropped    *prometheus.CounterVec
 
 	// Looked up once: the labels are few and the write path is hot.
 	delivered [frameKinds]prometheus.Counter
+	given     [room.Ranks]prometheus.Counter // up, for slow connections
 }
 
 func newMetrics(g *Gateway, reg prometheus.Registerer) *metrics {
@@ -40,12 +43,18 @@ func newMetrics(g *Gateway, reg prometheus.Registerer) *metrics {
 			Name: "parley_frames_joined", Help: "Replies and publications in one write to a connection.",
 			Buckets: []float64{1, 2, 4, 8, 16, 32, 64, 128},
 		}),
-		openDropped: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "parley_open_dropped_total", Help: "Open channel and ephemeral publications dropped because a connection's queue was full.",
-		}),
+		openDropped: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "parley_open_dropped_total", Help: "Open channel and ephemeral publications dropped because a connection's queue was full, by priority.",
+		}, []string{"priority"}),
 	}
-	for kind, label := range map[frameKind]string{frameTimeline: "timeline", frameOpen: "open", frameEphemeral: "ephemeral"} {
+	for kind, label := range map[frameKind]string{
+		frameTimeline: "timeline", frameEphemeral: "ephemeral",
+		frameOpenLow: "open", frameOpen: "open", frameOpenHigh: "open", frameOpenKept: "open",
+	} {
 		m.delivered[kind] = m.deliveries.WithLabelValues(label)
+	}
+	for rank, label := range map[room.Rank]string{room.RankLow: "low", room.RankStandard: "standard", room.RankHigh: "high", room.RankKept: "allowlisted"} {
+		m.given[rank] = m.openDropped.WithLabelValues(label)
 	}
 	if reg == nil {
 		return m
@@ -54,6 +63,9 @@ func newMetrics(g *Gateway, reg prometheus.Registerer) *metrics {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "parley_connections", Help: "Client connections open.",
 		}, func() float64 { return float64(g.everyone.len()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "parley_open_overflow_total", Help: "Open channel publications given up for a whole channel because handing out could not keep up.",
+		}, func() float64 { return float64(g.opts.Rooms.Overflowed()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "parley_connection_queue_bytes", Help: "Bytes that wait to be written to connections.",
 		}, g.queuedBytes),
@@ -75,6 +87,15 @@ func (m *metrics) wrote(j *joiner) {
 		}
 	}
 }
+
+// wroteBatch counts n open channel publications in one write.
+func (m *metrics) wroteBatch(n int) {
+	m.framesJoined.Observe(float64(n))
+	m.delivered[frameOpen].Add(float64(n))
+}
+
+// dropped counts a publication that a connection is not given.
+func (m *metrics) dropped(r room.Rank) { m.given[r].Inc() }
 
 func (m *metrics) disconnected(d *DisconnectRow) {
 	label := d.When

@@ -1,20 +1,41 @@
 package gateway
 
-import "github.com/parleychat/parley/internal/websocket"
+import (
+	"github.com/parleychat/parley/internal/room"
+	"github.com/parleychat/parley/internal/websocket"
+)
 
 // A frameKind says what a frame is, for counting and for who may be dropped.
 type frameKind uint8
 
 const (
 	frameReply     frameKind = iota // answers: never dropped
-	frameOpen                       // open channel publications
+	frameOpenLow                    // open channel publications, in the order of their ranks
+	frameOpen                       // of standard rank
+	frameOpenHigh                   // gives way to none but frameOpenKept
+	frameOpenKept                   // never dropped
 	frameEphemeral                  // for whoever is online
 	frameTimeline                   // entries of me; these never wait in a queue
 	frameControl                    // a WebSocket control frame, header and all
 	frameKinds
 )
 
-func (k frameKind) droppable() bool { return k == frameOpen || k == frameEphemeral }
+// frameOf is the kind of a publication of the rank.
+func frameOf(r room.Rank) frameKind { return frameOpenLow + frameKind(r) }
+
+// expendable reports whether frames of the kind can be given up when their queue
+// is full.
+func (k frameKind) expendable() bool {
+	return frameOpenLow <= k && k < frameOpenKept || k == frameEphemeral
+}
+
+// rank is that of a kind that is expendable, and of frameOpenKept.
+func (k frameKind) rank() room.Rank {
+	if k == frameEphemeral {
+		return room.RankStandard
+	}
+	return room.Rank(k - frameOpenLow)
+}
 
 // A frame is one reply or push, ready to be written: a JSON object. Its bytes
 // may be shared with other connections and must not be changed.
@@ -31,7 +52,7 @@ type queue struct {
 	rest    []frame
 	popped  int32 // how many of rest are gone
 	bytes   int32
-	expend  int32 // bytes of frames that could have been dropped
+	expend  int32 // bytes of expendable frames
 	waiting int32 // frames
 }
 
@@ -49,7 +70,7 @@ func (q *queue) push(f frame) {
 		q.rest = append(q.rest, f)
 	}
 	q.bytes += int32(len(f.b))
-	if f.kind.droppable() {
+	if f.kind.expendable() {
 		q.expend += int32(len(f.b))
 	}
 }
@@ -58,7 +79,7 @@ func (q *queue) push(f frame) {
 func (q *queue) pop() frame {
 	f := q.first
 	q.bytes -= int32(len(f.b))
-	if f.kind.droppable() {
+	if f.kind.expendable() {
 		q.expend -= int32(len(f.b))
 	}
 	q.waiting--
@@ -70,6 +91,46 @@ func (q *queue) pop() frame {
 	q.rest[q.popped] = frame{}
 	q.popped++
 	return f
+}
+
+// giveUp takes frames of a rank below the given one out of the queue, the lowest
+// rank first and of each the oldest, until so many bytes are gained, and calls
+// count for each. Where there is not that much to gain it takes none.
+func (q *queue) giveUp(below room.Rank, need int, count func(room.Rank)) bool {
+	var take [room.Ranks]int // bytes of each rank: first what there is
+	rest := q.rest[q.popped:]
+	add := func(f *frame) {
+		if f.kind.expendable() {
+			take[f.kind.rank()] += len(f.b)
+		}
+	}
+	add(&q.first)
+	for i := range rest {
+		add(&rest[i])
+	}
+	for r := range below {
+		take[r] = min(take[r], need)
+		need -= take[r]
+	}
+	if need > 0 {
+		return false
+	}
+	kept := queue{rest: q.rest[:0]} // which is behind what is read
+	keep := func(f frame) {
+		if f.kind.expendable() && f.kind.rank() < below && take[f.kind.rank()] > 0 {
+			take[f.kind.rank()] -= len(f.b)
+			count(f.kind.rank())
+		} else {
+			kept.push(f)
+		}
+	}
+	keep(q.first)
+	for _, f := range rest {
+		keep(f)
+	}
+	clear(q.rest[len(kept.rest):])
+	*q = kept
+	return true
 }
 
 // A joiner puts frames together into WebSocket messages, as many objects in

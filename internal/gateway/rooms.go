@@ -180,10 +180,10 @@ func (c *conn) subscribe(cmd command) error {
 	// The answer comes before anything that was said meanwhile (B5).
 	c.pushLocked(frame{answer, frameReply})
 	s.live = true
-	for _, p := range s.early {
-		c.pushDroppableLocked(frame{openForm(p, c.user), frameOpen})
+	if s.early != nil {
+		s.queueLocked(s.early.list)
+		s.early = nil
 	}
-	s.early = nil
 	if s.left {
 		s.tellEvictedLocked()
 	}
@@ -331,28 +331,4 @@ func (s *seat) tellEvictedLocked() {
 	b = append(b, `,"reason":`...)
 	b = appendString(b, e.reason)
 	s.c.pushLocked(frame{append(b, "}}}"...), frameReply})
-}
-
-// User is part of room.Member.
-func (s *seat) User() string { return s.c.user }
-
-// Deliver is part of room.Member. The frame is encoded by the first who needs
-// it, and shared.
-func (s *seat) Deliver(p *room.Publication) {
-	c := s.c
-	if !p.For(c.user) {
-		return
-	}
-	b := openForm(p, c.user)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch {
-	case s.left:
-	case s.live:
-		c.pushDroppableLocked(frame{b, frameOpen})
-	case len(s.early) < maxEarly:
-		s.early = append(s.early, p)
-	default:
-		c.g.metrics.openDropped.Inc()
-	}
 }

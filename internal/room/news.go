@@ -64,7 +64,7 @@ func (r *Rooms) Shed(key Key, class chat.Priority) {
 }
 
 // tell gives the members something that has no place among what is said.
-func (rm *room) tell(at time.Time, kind chat.EventKind, n chat.RoomNews) {
+func (pumps *pumps) tell(rm *room, at time.Time, kind chat.EventKind, n chat.RoomNews) {
 	p := &Publication{
 		Channel: rm.key.Channel,
 		Message: &chat.Message{
@@ -72,9 +72,7 @@ func (rm *room) tell(at time.Time, kind chat.EventKind, n chat.RoomNews) {
 			Event: &chat.Event{Kind: kind, At: at.UnixMilli(), Room: &n},
 		},
 	}
-	for _, m := range rm.list {
-		m.Deliver(p)
-	}
+	pumps.add(rm, p)
 }
 
 // tellNews tells every room who came and went since it was told last, and what
@@ -85,7 +83,7 @@ func (r *Rooms) tellNews() {
 		if n.shed != [len(n.shed)]int{} {
 			shed := n.shed
 			n.shed = [len(n.shed)]int{}
-			rm.tell(r.now(), chat.EventShed, chat.RoomNews{Shed: shed})
+			r.pumps.tell(rm, r.now(), chat.EventShed, chat.RoomNews{Shed: shed})
 		}
 		if n.names == nil {
 			return nil
@@ -99,7 +97,7 @@ func (r *Rooms) tellNews() {
 		}
 		told := chat.RoomNews{Count: len(rm.present), Entered: n.names.entered, EnteredCount: n.entered, Left: n.names.left, LeftCount: n.left}
 		rm.news = news{}
-		rm.tell(r.now(), chat.EventParticipants, told)
+		r.pumps.tell(rm, r.now(), chat.EventParticipants, told)
 		return nil
 	})
 }

@@ -208,11 +208,12 @@ func (r *Rooms) eachRoom(f func(*room) (gone []string)) {
 
 // Evict takes the users out of the room, all of their sessions, and gives those
 // who were in it.
-func (r *Rooms) Evict(key Key, why Reason, users ...string) (evicted []string) {
+func (r *Rooms) Evict(key Key, why Reason, users ...string) (gone []string) {
 	rm := r.lock(key, false)
 	if rm == nil {
 		return nil
 	}
+	var outs []evicted
 	for _, user := range users {
 		p := r.find(rm, user)
 		if p == nil {
@@ -220,22 +221,24 @@ func (r *Rooms) Evict(key Key, why Reason, users ...string) (evicted []string) {
 		}
 		for i := 0; i < len(rm.list) && p.sessions > 0; {
 			m := rm.list[i]
-			if m.User() != user {
+			if m == nil || m.User() != user {
 				i++
 				continue
 			}
-			rm.remove(m)
+			outs = append(outs, rm.evict(m))
 			if p.sessions--; p.sessions == 0 {
 				rm.away++ // for the moment until depart
 			}
-			m.Evict(why)
 		}
 		r.depart(rm, p)
-		evicted = append(evicted, user)
+		gone = append(gone, user)
 	}
 	rm.mu.Unlock()
-	r.tellGone(key, evicted)
-	return evicted
+	for i := range outs {
+		outs[i].tell(why)
+	}
+	r.tellGone(key, gone)
+	return gone
 }
 
 // End takes everybody out of the room, which is no more: whoever enters next is
@@ -247,11 +250,7 @@ func (r *Rooms) End(key Key) {
 		return
 	}
 	rm.dropped = true
-	for _, m := range rm.list {
-		m.Evict(Ended)
-	}
-	clear(rm.members)
-	rm.list = nil
+	r.pumps.end(rm)
 	var gone []string
 	for len(rm.present) > 0 {
 		p := rm.present[len(rm.present)-1]

@@ -15,7 +15,7 @@ import (
 // crowded is a set of rooms under a clock that stands still, and what was told of
 // it.
 type crowded struct {
-	*Rooms
+	*hall
 	mu    sync.Mutex
 	at    time.Time
 	gone  []string
@@ -24,13 +24,20 @@ type crowded struct {
 
 func newCrowded() *crowded {
 	c := &crowded{at: time.UnixMilli(1_790_000_000_000), stays: map[string]bool{}}
-	c.Rooms = New(func() time.Time {
+	c.hall = newHall()
+	c.now = func() time.Time {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		return c.at
-	})
+	}
 	c.Watch(c)
 	return c
+}
+
+// tellNews tells the news, and waits until it is handed out.
+func (c *crowded) tellNews() {
+	c.Rooms.tellNews()
+	c.wait(time.Second)
 }
 
 func (c *crowded) pass(d time.Duration) {
@@ -156,7 +163,7 @@ func TestEvict(t *testing.T) {
 	for _, l := range []*listener{phone, tab, other, away} {
 		c.enter(lobby, l)
 	}
-	c.enter(hall, tab)
+	c.enter(hall, &listener{user: "bob"})
 	c.Leave(lobby, away, true)
 	if got := c.Elsewhere(lobby, "bob"); !reflect.DeepEqual(got, []Key{hall}) {
 		t.Errorf("elsewhere are %v", got)
@@ -170,6 +177,7 @@ func TestEvict(t *testing.T) {
 	c.wantHere(t, lobby, "carol")
 	c.wantHere(t, hall, "bob")
 	publish(c.Rooms, 1)
+	c.wait(time.Second)
 	if len(phone.offsets())+len(tab.offsets()) != 0 || len(other.offsets()) != 1 {
 		t.Error("those evicted were given a message, or another one was not")
 	}
@@ -179,13 +187,14 @@ func TestEvict(t *testing.T) {
 	c.Leave(lobby, phone, true) // late
 	c.wantHere(t, lobby, "carol")
 
+	phone = &listener{user: "bob"}
 	epoch := c.enter(lobby, phone).Epoch
 	c.End(lobby)
 	c.wantHere(t, lobby)
 	if !slices.Equal(other.evicted, []Reason{Ended}) {
 		t.Errorf("told of the end were %v", other.evicted)
 	}
-	if e := c.enter(lobby, phone); e.Epoch == epoch || e.Offset != 0 || e.Participants != 1 {
+	if e := c.enter(lobby, &listener{user: "bob"}); e.Epoch == epoch || e.Offset != 0 || e.Participants != 1 {
 		t.Errorf("after the end: %+v", e)
 	}
 	if !slices.Equal(c.gone, []string{"lobby/bob", "lobby/dave", "lobby/bob", "lobby/carol"}) {
@@ -222,6 +231,42 @@ func TestNews(t *testing.T) {
 	}
 	if got := fmt.Sprint(l.offsets()); got != "[]" {
 		t.Errorf("news has offsets %s", got)
+	}
+}
+
+// Who is taken out, and everybody when the room ends, has had what was said
+// before, in order, even while it is being handed out.
+func TestEvictedHaveWhatWasSaid(t *testing.T) {
+	t.Parallel()
+	c := newCrowded()
+	var all []*listener
+	for i := range 2*slice + 1 {
+		all = append(all, &listener{user: strconv.Itoa(i)})
+		c.enter(lobby, all[i])
+	}
+	expect := func(i int, why string, want string) {
+		t.Helper()
+		if got := fmt.Sprint(all[i].offsets(), all[i].evicted); got != want {
+			t.Errorf("%s: %s, want %s", why, got, want)
+		}
+	}
+	publish(c.Rooms, 1)
+	c.Evict(lobby, Barred, "5")
+	expect(5, "before anything was handed out", "[1] [1]")
+	c.step() // the first slice
+	publish(c.Rooms, 1)
+	c.Evict(lobby, Barred, "7", strconv.Itoa(slice+3))
+	expect(7, "had the batch", "[1 2] [1]")
+	expect(slice+3, "was still to be given it", "[1 2] [1]")
+	c.End(lobby)
+	expect(8, "not before the others", "[1] []")
+	c.wantHere(t, lobby)
+	publish(c.Rooms, 1) // nobody's
+	c.settle()
+	for i := range all {
+		if i != 5 && i != 7 && i != slice+3 {
+			expect(i, "at the end", "[1 2] [2]")
+		}
 	}
 }
 
@@ -271,8 +316,8 @@ func TestCrowdComesAndGoes(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 16 {
 		wg.Go(func() {
-			l := &listener{user: "u" + strconv.Itoa(i%8)}
 			for n := range 200 {
+				l := &listener{user: "u" + strconv.Itoa(i%8)}
 				key := Key{App: 1, Channel: strconv.Itoa((i + n) % 3)}
 				c.enter(key, l)
 				switch n % 5 {

@@ -4,6 +4,10 @@
 // A room exists while somebody is in it and for a short time after. What it
 // holds is of this process only: durable facts about an open channel (its
 // history) are the store's.
+//
+// Entering, leaving and publishing take a room's lock for moments. What is
+// published waits in the room's window; pumps close it and hand what was in it
+// to the members as one batch, slice by slice, with no lock held (see pumps).
 package room
 
 import (
@@ -22,18 +26,31 @@ type Key struct {
 	Channel string
 }
 
-// A Member is one session in a room. One user may be in a room with several.
+// A Member is one session in a room. One user may be in a room with several. It
+// has a Place, and is in one room once in its life: who comes back does so as
+// another member.
 type Member interface {
 	// User is who the session belongs to.
 	User() string
-	// Deliver gives the member a publication. Publications come in order of
-	// their offsets, none twice. It must not block, and must not call back into
-	// the room.
-	Deliver(*Publication)
-	// Evict tells the member that it is in the room no more, and why. The same
-	// holds for it.
+	// Deliver gives the member what of a batch is after the number. Batches come
+	// in order, none twice. It must not block. It reports whether the member is
+	// behind: still busy with what it was given before.
+	Deliver(b *Batch, after uint64) (behind bool)
+	// Evict tells the member that it is in the room no more, and why. It must not
+	// block, and must not call back into the room.
 	Evict(Reason)
+
+	place() *Place
 }
+
+// A Place is what a room keeps in each of its members: to find a member by a map
+// would cost several times as much.
+type Place struct {
+	after uint64 // the number of what was published last when the member entered
+	index int32  // in the room's list, from 1; 0 when in none
+}
+
+func (p *Place) place() *Place { return p }
 
 // A Reason is why somebody who did not leave is in a room no more.
 type Reason uint8
@@ -47,7 +64,8 @@ const (
 
 // A Publication is one message in a room. It is shared by all members.
 type Publication struct {
-	Offset  uint64
+	Seq     uint64 // counts what is handed out in the room, news among it
+	Offset  uint64 // counts what can be recovered; 0 for news
 	UID     chat.UID
 	Message *chat.Message
 	Channel string
@@ -89,6 +107,7 @@ const (
 type Rooms struct {
 	now    func() time.Time
 	watch  Watcher
+	pumps  pumps
 	shards [shards]shard
 	crowds [shards]crowd
 }
@@ -99,11 +118,11 @@ type shard struct {
 }
 
 type room struct {
-	mu      sync.Mutex // tier 2: members' own locks may be taken inside
+	mu      sync.Mutex // tier 2: a member's own lock and the pumps' may be taken inside
 	epoch   string
 	key     Key
-	members map[Member]int
-	list    []Member       // the same, to walk over
+	list    []Member       // in no order; nil where one left while a batch was handed out
+	seated  int            // members in list
 	present []*participant // in no order; each knows its place
 	away    int            // how many of them have no session now
 	news    news
@@ -111,11 +130,14 @@ type room struct {
 	ring    []*Publication // the newest, oldest first, at most ringSize
 	emptyAt time.Time
 	dropped bool // whoever still found it must look again
+
+	fanOut
 }
 
 // New makes an empty set of rooms.
 func New(now func() time.Time) *Rooms {
-	r := &Rooms{now: now, watch: nobody{}}
+	r := &Rooms{now: now, watch: nobody{}, pumps: newPumps()}
+	r.pumps.wake.L = &r.pumps.mu
 	for i := range r.shards {
 		r.shards[i].rooms = map[Key]*room{}
 		r.crowds[i].users = map[userKey]*participant{}
@@ -146,9 +168,12 @@ func (r *Rooms) Enter(key Key, m Member, from *Position, extra string) Entered {
 	rm := r.lock(key, true)
 	defer rm.mu.Unlock()
 	var p *participant
-	if _, in := rm.members[m]; !in {
-		rm.members[m] = len(rm.list)
+	if !rm.has(m) {
 		rm.list = append(rm.list, m)
+		rm.seated++
+		// What waits in the window is in the ring already, so to this member it is
+		// the past.
+		*m.place() = Place{after: rm.seq, index: int32(len(rm.list))}
 		p = r.arrive(rm, m.User(), extra)
 	} else {
 		p = r.find(rm, m.User())
@@ -163,8 +188,8 @@ func (r *Rooms) Enter(key Key, m Member, from *Position, extra string) Entered {
 	return e
 }
 
-// Leave takes m out of the room. It may still be given a publication that was
-// on its way. With lost, the connection is gone and not by the user's will: who
+// Leave takes m out of the room. It may still be given a batch that was on its
+// way. With lost, the connection is gone and not by the user's will: who
 // comes back in time has never left.
 func (r *Rooms) Leave(key Key, m Member, lost bool) {
 	rm := r.lock(key, false)
@@ -188,25 +213,26 @@ func (r *Rooms) Leave(key Key, m Member, lost bool) {
 	r.tellGone(key, gone)
 }
 
+func (rm *room) has(m Member) bool {
+	i := int(m.place().index) - 1
+	return i >= 0 && i < len(rm.list) && rm.list[i] == m
+}
+
 // remove takes a session out, and reports whether it was in.
 func (rm *room) remove(m Member) bool {
-	i, in := rm.members[m]
-	if !in {
+	if !rm.has(m) {
 		return false
 	}
-	delete(rm.members, m)
-	last := len(rm.list) - 1
-	if i != last {
-		rm.list[i] = rm.list[last]
-		rm.members[rm.list[i]] = i
-	}
-	rm.list[last] = nil
-	rm.list = rm.list[:last]
+	p := m.place()
+	rm.vacate(int(p.index) - 1)
+	p.index = 0
+	rm.seated--
 	return true
 }
 
-// Publish gives a message to everybody in the room. Calls for one room must be
-// made one after the other, in the order in which messages were accepted.
+// Publish gives a message to everybody in the room, soon: it waits for others of
+// its window, and for nobody. Calls for one room must be made one after the
+// other, in the order in which messages were accepted.
 func (r *Rooms) Publish(key Key, uid chat.UID, m *chat.Message) (members int) {
 	// A room nobody is in, and nobody has just left, has nobody to tell.
 	rm := r.lock(key, false)
@@ -227,13 +253,8 @@ func (r *Rooms) Publish(key Key, uid chat.UID, m *chat.Message) (members int) {
 	} else {
 		rm.ring = append(rm.ring, p)
 	}
-	// The lock is held while all are given it, so that somebody who enters
-	// meanwhile starts right after it. Delivering only queues: ten thousand
-	// members keep the lock for about a millisecond.
-	for _, m := range rm.list {
-		m.Deliver(p)
-	}
-	return len(rm.list)
+	r.pumps.add(rm, p)
+	return rm.seated
 }
 
 // lock finds the room, made when missing if create, and locks it. The shard is
@@ -246,7 +267,7 @@ func (r *Rooms) lock(key Key, create bool) *room {
 		if rm == nil && create {
 			// The epoch is new with every room: offsets outlive neither the
 			// process nor a room that was dropped.
-			rm = &room{key: key, epoch: rand.Text()[:8], members: map[Member]int{}, emptyAt: r.now()}
+			rm = &room{key: key, epoch: rand.Text()[:8], emptyAt: r.now()}
 			s.rooms[key] = rm
 		}
 		s.mu.Unlock()
@@ -263,9 +284,13 @@ func (r *Rooms) lock(key Key, create bool) *room {
 
 var seed = maphash.MakeSeed()
 
-// Run drops rooms that have been empty for a while, and tells the others who
-// came and went, until ctx ends.
+// Run hands out what is published, drops rooms that have been empty for a while,
+// and tells the others who came and went, until ctx ends. What was published
+// before is handed out still.
 func (r *Rooms) Run(ctx context.Context) {
+	var pumps sync.WaitGroup
+	pumps.Go(func() { r.pumps.run(ctx) })
+	defer pumps.Wait()
 	t := time.NewTicker(newsEvery)
 	defer t.Stop()
 	swept := r.now()
@@ -292,7 +317,7 @@ func (r *Rooms) sweep() {
 			if !rm.mu.TryLock() {
 				continue // in use, so not one to drop
 			}
-			if len(rm.present) == 0 && rm.emptyAt.Before(now.Add(-linger)) {
+			if len(rm.present) == 0 && rm.phase == resting && rm.emptyAt.Before(now.Add(-linger)) {
 				rm.dropped = true
 				delete(s.rooms, key)
 			}

@@ -1,34 +1,54 @@
 package room
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"sync"
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/parleychat/parley/internal/chat"
 )
 
-// listener remembers what it was given and checks the order as it comes.
-type listener struct {
-	user string
-	mu   sync.Mutex
-	got  []uint64
-	news []*chat.RoomNews
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// listener remembers what it was given.
+type listener struct {
+	Place
+	user   string
+	behind bool
+	during func() // called with each batch
+
+	mu      sync.Mutex
+	got     []uint64
+	batches int
+	news    []*chat.RoomNews
 	evicted []Reason
 }
 
 func (l *listener) User() string { return l.user }
-func (l *listener) Deliver(p *Publication) {
+func (l *listener) Deliver(b *Batch, after uint64) bool {
+	if l.during != nil {
+		l.during()
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if e := p.Message.Event; e != nil && e.Room != nil {
-		l.news = append(l.news, e.Room)
-		return
+	said := 0
+	for _, p := range b.Since(after) {
+		if e := p.Message.Event; e != nil && e.Room != nil {
+			l.news = append(l.news, e.Room)
+			continue
+		}
+		l.got = append(l.got, p.Offset)
+		said++
 	}
-	l.got = append(l.got, p.Offset)
+	if said > 0 {
+		l.batches++
+	}
+	return l.behind
 }
 
 func (l *listener) Evict(why Reason) {
@@ -51,17 +71,59 @@ func publish(r *Rooms, n int) {
 	}
 }
 
+// waiting is how many publications are in the room's window.
+func (r *Rooms) waiting(key Key) int {
+	rm := r.lock(key, false)
+	defer rm.mu.Unlock()
+	return len(rm.window)
+}
+
+// A hall is rooms whose clock and only pump are the test.
+type hall struct {
+	*Rooms
+	time time.Duration
+}
+
+func newHall() *hall {
+	h := &hall{Rooms: New(time.Now), time: time.Hour}
+	h.pumps.clock = func() time.Duration { return h.time }
+	return h
+}
+
+// step serves one slice, and reports whether there was one.
+func (h *hall) step() bool {
+	h.pumps.ripen()
+	if h.pumps.head == nil {
+		return false
+	}
+	h.pumps.serve(h.pumps.popLocked(), new(hand))
+	return true
+}
+
+// settle hands out all that is due.
+func (h *hall) settle() {
+	for h.step() {
+	}
+}
+
+// wait lets time pass.
+func (h *hall) wait(d time.Duration) {
+	h.time += d
+	h.settle()
+}
+
 func TestEnterSeesExactlyWhatFollows(t *testing.T) {
 	t.Parallel()
-	r := New(time.Now)
+	r := newHall()
 	r.Enter(lobby, &listener{user: "first"}, nil, "")
-	publish(r, 3)
+	publish(r.Rooms, 3)
 	l := &listener{user: "bob"}
 	e := r.Enter(lobby, l, nil, "")
 	if e.Offset != 3 || e.Participants != 2 || e.Missed != nil {
 		t.Fatalf("entered at %d with %d participants and %d missed; want 3, 2 and none", e.Offset, e.Participants, len(e.Missed))
 	}
-	publish(r, 2)
+	publish(r.Rooms, 2)
+	r.wait(time.Second)
 	if got := fmt.Sprint(l.offsets()); got != "[4 5]" {
 		t.Fatalf("delivered %s, want [4 5]", got)
 	}
@@ -69,13 +131,13 @@ func TestEnterSeesExactlyWhatFollows(t *testing.T) {
 
 func TestRecoverFromTheRing(t *testing.T) {
 	t.Parallel()
-	r := New(time.Now)
+	r := newHall()
 	stay, l := &listener{user: "stay"}, &listener{user: "bob"}
 	r.Enter(lobby, stay, nil, "")
 	epoch := r.Enter(lobby, l, nil, "").Epoch
-	publish(r, 2)
+	publish(r.Rooms, 2)
 	r.Leave(lobby, l, false)
-	publish(r, 5)
+	publish(r.Rooms, 5)
 
 	tests := []struct {
 		name      string
@@ -99,7 +161,7 @@ func TestRecoverFromTheRing(t *testing.T) {
 			}
 		}
 	}
-	publish(r, ringSize)
+	publish(r.Rooms, ringSize)
 	if e := r.Enter(lobby, l, &Position{epoch, 6}, ""); e.Recovered {
 		t.Error("recovered from before the ring")
 	}
@@ -110,7 +172,7 @@ func TestRecoverFromTheRing(t *testing.T) {
 
 func TestCountsAreOfUsers(t *testing.T) {
 	t.Parallel()
-	r := New(time.Now)
+	r := newHall()
 	phone, tab := &listener{user: "bob"}, &listener{user: "bob"}
 	r.Enter(lobby, phone, nil, "")
 	r.Enter(lobby, tab, nil, "")
@@ -118,7 +180,8 @@ func TestCountsAreOfUsers(t *testing.T) {
 	if n := r.Count(lobby); n != 1 {
 		t.Fatalf("%d participants, want 1", n)
 	}
-	publish(r, 1)
+	publish(r.Rooms, 1)
+	r.settle()
 	if len(tab.offsets()) != 1 {
 		t.Fatal("a session that entered twice was given a publication twice")
 	}
@@ -156,22 +219,40 @@ func TestEmptyRoomLingersThenGoesWithItsEpoch(t *testing.T) {
 
 func TestRoomsOfAppsAreApart(t *testing.T) {
 	t.Parallel()
-	r := New(time.Now)
+	r := newHall()
 	other := &listener{user: "bob"}
 	r.Enter(Key{App: 2, Channel: "lobby"}, other, nil, "")
-	publish(r, 1)
+	publish(r.Rooms, 1)
+	r.settle()
 	if len(other.offsets()) != 0 {
 		t.Fatal("a message crossed between apps")
 	}
 }
 
 // Members come and go while messages flow: each stay sees a run of offsets
-// without a hole, starting right after the offset it entered at.
+// without a hole, starting right after the offset it entered at, and who stays
+// all the time sees everything.
 func TestChurnLeavesNoHoles(t *testing.T) {
 	t.Parallel()
 	r := New(time.Now)
+	ctx, cancel := context.WithCancel(t.Context())
+	var running, wg sync.WaitGroup
+	running.Go(func() { r.Run(ctx) })
+	var staying []*listener
+	for i := range 3 * slice { // several slices, so that pumps share the room
+		l := &listener{user: fmt.Sprint("stay", i)}
+		staying = append(staying, l)
+		r.Enter(lobby, l, nil, "")
+	}
+	check := func(l *listener, after uint64) {
+		for j, o := range l.offsets() {
+			if want := after + 1 + uint64(j); o != want {
+				t.Errorf("delivery %d to %s has offset %d, want %d", j, l.user, o, want)
+				return
+			}
+		}
+	}
 	stop := make(chan struct{})
-	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
 			for {
@@ -184,41 +265,42 @@ func TestChurnLeavesNoHoles(t *testing.T) {
 				e := r.Enter(lobby, l, nil, "")
 				time.Sleep(time.Duration(rand.IntN(200)) * time.Microsecond)
 				r.Leave(lobby, l, false)
-				for j, o := range l.offsets() {
-					if want := e.Offset + 1 + uint64(j); o != want {
-						t.Errorf("delivery %d has offset %d, want %d", j, o, want)
-						return
-					}
-				}
+				check(l, e.Offset)
 			}
 		})
 	}
-	publish(r, 20000)
+	const n = 20000
+	for range n / 100 {
+		publish(r, 100)
+		for r.waiting(lobby) > mostCount-100 {
+			time.Sleep(100 * time.Microsecond)
+		}
+	}
 	close(stop)
 	wg.Wait()
+	cancel()
+	running.Wait() // hands out what is left
+	for _, l := range staying {
+		if check(l, 0); len(l.got) != n {
+			t.Fatalf("%s was given %d of %d", l.user, len(l.got), n)
+		}
+		r.Leave(lobby, l, false)
+	}
 	if n := r.Count(lobby); n != 0 {
 		t.Fatalf("%d participants left", n)
 	}
 }
 
-// A member costs a queue operation, not an encoding: what Publish itself adds
-// per member.
-func BenchmarkPublish10000(b *testing.B) {
-	r := New(time.Now)
-	for i := range 10000 {
-		r.Enter(lobby, &sink{user: fmt.Sprint(i)}, nil, "")
-	}
+// What publishing itself costs: an append, whatever the number of members.
+func BenchmarkPublish(b *testing.B) {
+	h := newHall()
+	h.Enter(lobby, &listener{user: "bob"}, nil, "")
 	m := &chat.Message{From: "alice"}
 	b.ReportAllocs()
-	for b.Loop() {
-		r.Publish(lobby, chat.UID{}, m)
+	for i := 0; b.Loop(); i++ {
+		if h.Publish(lobby, chat.UID{}, m); i%fullCount == 0 {
+			h.time += time.Second
+			h.settle()
+		}
 	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/10000, "ns/member")
 }
-
-type sink struct{ user string }
-
-func (s *sink) User() string         { return s.user }
-func (s *sink) Deliver(*Publication) {}
-
-func (*sink) Evict(Reason) {}

@@ -40,10 +40,13 @@ func traceBody(uid, more string) string {
 	return `{"messageUID":"` + uid + `"` + more + `}`
 }
 
-type member struct{ user string }
+type member struct {
+	room.Place
+	user string
+}
 
 func (m *member) User() string            { return m.user }
-func (*member) Deliver(*room.Publication) {}
+func (*member) Deliver(*room.Batch, uint64) bool { return false }
 
 func TestTrace(t *testing.T) {
 	t.Parallel()
@@ -260,7 +263,7 @@ func TestTraceOpen(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	for range 3 {
-		w.rooms.Enter(room.Key{App: w.app.ID, Channel: "lobby"}, &member{"m"}, nil, "")
+		w.rooms.Enter(room.Key{App: w.app.ID, Channel: "lobby"}, &member{user: "m"}, nil, "")
 	}
 	uids := w.sentUIDs(open, `{"fromUserId":"ann","toChannelIds":["lobby","den"],"messageType":"app:text","content":"x"}`)
 	end := time.Now().Add(10 * time.Second)
