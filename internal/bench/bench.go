@@ -30,7 +30,10 @@ type Options struct {
 }
 
 // Cases are the names of all cases, in the order in which they run.
-var Cases = []string{"direct", "direct-1000", "live", "open", "idle"}
+var Cases = []string{"direct", "direct-1000", "live", "open-one", "open-steady", "open-rooms", "open-flood", "idle"}
+
+// openCases are what "open" stands for.
+var openCases = []string{"open-one", "open-steady", "open-rooms", "open-flood"}
 
 // A scale is how large the cases are. Tests use a smaller one.
 type scale struct {
@@ -39,6 +42,7 @@ type scale struct {
 	groupCallers int           // direct-1000: requests in flight
 	group        int           // direct-1000: recipients per request
 	participants int           // open
+	flooded      int           // open-flood: participants
 	connections  int           // idle
 	ping         time.Duration // idle: interval
 	verify       time.Duration // longest time for reading back,
@@ -51,8 +55,8 @@ type scale struct {
 var fullScale = scale{
 	callers: 256, recipients: 16,
 	groupCallers: 16, group: 1000,
-	participants: 10_000,
-	connections:  15_000, ping: 5 * time.Second,
+	participants: 10_000, flooded: 1000,
+	connections: 15_000, ping: 5 * time.Second,
 	verify: 45 * time.Second, read: 20 * time.Second, deliver: 20 * time.Second, settle: 3 * time.Second, probe: time.Second,
 }
 
@@ -230,7 +234,10 @@ var measures = map[string][]measure{
 	"direct":      {direct},
 	"direct-1000": {directMany, directLong},
 	"live":        {live},
-	"open":        {open},
+	"open-one":    {openOne},
+	"open-steady": {openSteady},
+	"open-rooms":  {openRooms},
+	"open-flood":  {openFlood},
 	"idle":        {idle},
 }
 
@@ -238,12 +245,18 @@ func choose(names []string) ([]string, error) {
 	if len(names) == 0 || slices.Contains(names, "all") {
 		return Cases, nil
 	}
+	var chosen []string
 	for _, n := range names {
-		if !slices.Contains(Cases, n) {
-			return nil, fmt.Errorf("no case %q: want all or some of %s", n, strings.Join(Cases, ", "))
+		switch {
+		case n == "open":
+			chosen = append(chosen, openCases...)
+		case slices.Contains(Cases, n):
+			chosen = append(chosen, n)
+		default:
+			return nil, fmt.Errorf("no case %q: want all or some of %s, or open for all of its cases", n, strings.Join(Cases, ", "))
 		}
 	}
-	return names, nil
+	return chosen, nil
 }
 
 // folder makes a data folder for f and leaves nothing of it.

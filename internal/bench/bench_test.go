@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,13 +14,14 @@ import (
 	"time"
 
 	"github.com/parleychat/parley/internal/chat"
+	"github.com/parleychat/parley/internal/websocket"
 )
 
 var smallScale = scale{
 	callers: 3, recipients: 2,
 	groupCallers: 2, group: 5,
-	participants: 4,
-	connections:  5, ping: 30 * time.Millisecond,
+	participants: 20, flooded: 20,
+	connections: 5, ping: 30 * time.Millisecond,
 	verify: 10 * time.Second, read: 5 * time.Second, deliver: 10 * time.Second, settle: 30 * time.Millisecond, probe: time.Millisecond,
 }
 
@@ -81,9 +83,14 @@ func TestFaultsAreFound(t *testing.T) {
 		{"live", "gap", "offset 3 follows 1"},
 		{"live", "double", "which nobody has sent"},
 		{"live", "wrong message", "offset 2 is message"},
-		{"open", "open lost", "did not reach 1 of 4"},
-		{"open", "open double", "got message 2, want 3"},
-		{"open", "hang up", "lost its connection"},
+		{"open-one", "open lost", "did not reach 1 of 20"},
+		{"open-one", "open double", "got message 2, want 3"},
+		{"open-steady", "open swapped", "got offset 4, want 3"},
+		{"open-one", "hang up", "lost its connection"},
+		{"open-steady", "open lost late", "got offset 4, want 3"},
+		{"open-steady", "open double late", "got offset 3, want 4"},
+		{"open-rooms", "open lost", "did not reach"},
+		{"open-flood", "open lost", "did not come"},
 		{"idle", "no ping", "connections were not pinged"},
 	} {
 		t.Run(c.fault, func(t *testing.T) {
@@ -120,7 +127,7 @@ func TestRefusalsEndTheRun(t *testing.T) {
 		{"direct-1000", "short answer", "the answer has 4 UIDs, want 5"},
 		{"live", "no connect", "unauthorized"},
 		{"live", "refuse", "refused on purpose"},
-		{"open", "no connect", "unauthorized"},
+		{"open-one", "no connect", "unauthorized"},
 		{"idle", "no connect", "unauthorized"},
 	} {
 		t.Run(c.name+" "+c.fault, func(t *testing.T) {
@@ -310,6 +317,65 @@ func TestReadHead(t *testing.T) {
 		if (err == nil) != c.ok || c.ok && (status != c.status || length != c.length) {
 			t.Errorf("%q: got %d %d %v", c.head, status, length, err)
 		}
+	}
+}
+
+// What an attendee makes of frames that are joined, and cut anywhere.
+func TestAttendee(t *testing.T) {
+	t.Parallel()
+	pub := func(offset, seq int) string {
+		return fmt.Sprintf(`{"push":{"channel":"open:c","pub":{"data":{"event":"message","message":{"content":"{\\"offset\\":9 lane 0 sequence %d sent 1"}},"offset":%d}}}`, seq, offset)
+	}
+	stream := func(offsets ...int) (b []byte) {
+		var lines []string
+		for _, o := range offsets {
+			lines = append(lines, pub(o, o-1))
+		}
+		return websocket.AppendText(nil, []byte(strings.Join(lines, "\n")))
+	}
+	for _, tt := range []struct {
+		name, want string
+		in         [][]byte
+		count      int
+	}{
+		{"one each", "", [][]byte{stream(1), stream(2)}, 2},
+		{"joined", "", [][]byte{stream(1, 2, 3), stream(4, 5)}, 5},
+		{"a hole between frames", "got offset 3, want 2", [][]byte{stream(1), stream(3, 4)}, 3},
+		{"a hole within a frame", "got offset 4, want 3", [][]byte{stream(1, 2, 4, 5)}, 4},
+		{"a double", "got offset 2, want 3", [][]byte{stream(1, 2, 2, 3)}, 4},
+		{"a frame twice", "got offset 1, want 3", [][]byte{stream(1, 2), stream(1, 2)}, 4},
+		{"another channel's", "", [][]byte{stream(1), websocket.AppendText(nil, []byte(`{"push":{"channel":"me"}}`)), stream(2)}, 2},
+		{"long", "", [][]byte{stream(slices.Collect(func(yield func(int) bool) {
+			for i := 1; i <= 600 && yield(i); i++ {
+			}
+		})...)}, 600},
+	} {
+		for _, closer := range []int{0, 5} {
+			for cut := range 3 {
+				var broken complaints
+				a := &audience{broken: &broken, lanes: 1}
+				l := a.attendee(closer, "c")
+				l.next = 1
+				all := bytes.Join(tt.in, nil)
+				n := 0
+				for len(all) > 0 {
+					piece := all[:min(len(all), []int{len(all), 7, 1000}[cut])]
+					k, err := l.feed(piece)
+					if err != nil {
+						t.Fatal(err)
+					}
+					n += k
+					all = all[len(piece):]
+				}
+				if got := strings.Join(broken.list(), "; "); n != tt.count || (got == "") != (tt.want == "") || !strings.Contains(got, tt.want) {
+					t.Errorf("%s (attendee %d, cut %d): %d publications, %s", tt.name, closer, cut, n, got)
+				}
+			}
+		}
+	}
+	l := (&audience{}).attendee(5, "c")
+	if _, err := l.feed(websocket.AppendClose(nil, 3008, "slow")); err == nil || !strings.Contains(err.Error(), "3008") {
+		t.Errorf("a close gives %v", err)
 	}
 }
 

@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 func fakeMain() int {
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer cancel()
-	f := &fake{key: os.Getenv("PARLEY_APP_KEY"), secret: os.Getenv("PARLEY_APP_SECRET")}
+	f := &fake{key: os.Getenv("PARLEY_APP_KEY"), secret: os.Getenv("PARLEY_APP_SECRET"), rooms: map[string][]*fakeConn{}, opened: map[string]int{}}
 	s := httptest.NewServer(f)
 	fmt.Println("serving for", f.key)
 	var data string
@@ -81,9 +81,10 @@ type fake struct {
 	nonces map[string]bool
 	lines  map[string][]string // publications by user
 	lost   map[string]bool
-	room   []*fakeConn
+	rooms  map[string][]*fakeConn
+	held   string // a frame that one member gets after the next one
 	conns  []*fakeConn
-	opened int
+	opened map[string]int // messages by channel
 	data   string
 	wg     sync.WaitGroup
 }
@@ -94,7 +95,7 @@ func (f *fake) has(fault string) bool { return slices.Contains(f.faults, fault) 
 func (f *fake) start(_ context.Context, data string, settings []string) (*server, error) {
 	f.started = append(f.started, settings)
 	f.key, f.secret = "k", "s"
-	f.room, f.conns = nil, nil
+	f.rooms, f.opened, f.conns = map[string][]*fakeConn{}, map[string]int{}, nil
 	clear(f.nonces)
 	if f.data != data { // otherwise a restart, which keeps what was stored
 		f.data = data
@@ -233,24 +234,34 @@ func (f *fake) tell(user, pub string) {
 	}
 }
 
+// publish gives a message to a room; a fault shows at the third one, to one
+// member: to one that looks at everything, or to one that does not.
 func (f *fake) publish(channel, content string) {
-	f.opened++
+	f.opened[channel]++
+	n := f.opened[channel]
 	c, _ := json.Marshal(content)
-	frame := fmt.Sprintf(`{"push":{"channel":"open:%s","pub":{"data":{"event":"message","message":{"content":%s}},"offset":%d}}}`, channel, c, f.opened)
-	for i, m := range f.room {
+	frame := fmt.Sprintf(`{"push":{"channel":"open:%s","pub":{"data":{"event":"message","message":{"content":%s}},"offset":%d}}}`, channel, c, n)
+	for _, m := range f.rooms[channel] {
 		times := 1
-		if i == 1 && f.opened == 3 {
+		closer, late := m.user == "open-1", m.user == "open-5"
+		if n == 3 {
 			switch {
-			case f.has("open lost"):
+			case closer && f.has("open lost"), late && f.has("open lost late"):
 				times = 0
-			case f.has("open double"):
+			case closer && f.has("open double"), late && f.has("open double late"):
 				times = 2
-			case f.has("hang up"):
+			case late && f.has("open swapped"):
+				f.held, times = frame, 0
+			case closer && f.has("hang up"):
 				m.conn.Close()
 			}
 		}
 		for range times {
 			m.write(frame)
+		}
+		if late && n == 4 && f.held != "" {
+			m.write(f.held)
+			f.held = ""
 		}
 	}
 }
@@ -332,7 +343,8 @@ func (c *fakeConn) Message(op websocket.Opcode, payload []byte) error {
 				f.wg.Go(c.ping)
 			}
 		case q.Subscribe != nil:
-			f.room = append(f.room, c)
+			channel := strings.TrimPrefix(q.Subscribe.Channel, "open:")
+			f.rooms[channel] = append(f.rooms[channel], c)
 			c.write(fmt.Sprintf(`{"id":%d,"subscribe":{}}`, q.ID))
 		case q.History != nil:
 			c.write(fmt.Sprintf(`{"id":%d,"history":{"epoch":"e","offset":%d}}`, q.ID, len(f.lines[c.user])))
