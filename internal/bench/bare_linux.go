@@ -6,87 +6,125 @@ import (
 	"fmt"
 	"net"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// bareWriter finds how many writes of b to as many sockets a core makes that
-// does nothing else: one thread that goes from socket to socket, and waits until
-// all have read before it begins anew. It is what fanning out is held against.
-func (o *Options) bareWriter(ctx context.Context, n int, b []byte) (perCore float64, err error) {
+// A bare writer finds how many writes of the same bytes to many sockets a core
+// makes that does nothing else: one thread for each core that goes from socket
+// to socket. It is what fanning out is held against, in turn, since what else
+// the machine does, and what has slept or left the caches, must cost both alike.
+type bare struct {
+	a      *audience
+	fds    []int
+	b      []byte
+	used   time.Duration
+	writes int
+}
+
+// newBare makes n pairs of sockets. The caller closes it.
+func newBare(ctx context.Context, n int, b []byte) (_ *bare, err error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer ln.Close()
-	var broken complaints
-	a := &audience{broken: &broken, attendees: make([]*attendee, n), reached: make(chan struct{}, 1)}
-	defer a.leave()
-	fds := make([]int, 0, n)
+	w := &bare{b: b, a: &audience{broken: new(complaints), reached: make(chan struct{}, 1)}}
 	defer func() {
-		for _, fd := range fds {
-			unix.Close(fd)
+		if err != nil {
+			w.close()
 		}
 	}()
 	for i := range n {
 		d := net.Dialer{LocalAddr: source(i)}
 		conn, err := d.DialContext(ctx, "tcp", ln.Addr().String())
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
-		l := a.attendee(i, "")
+		l := w.a.attendee(i, "")
 		l.plain = true
-		a.attendees[i] = l
+		w.a.attendees = append(w.a.attendees, l)
 		if err := l.adopt(conn); err != nil {
-			return 0, err
+			return nil, err
 		}
 		end, err := ln.Accept()
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
 		fd, err := detach(end)
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
-		fds = append(fds, fd)
+		w.fds = append(w.fds, fd)
 	}
-	if err := a.read(); err != nil {
-		return 0, err
-	}
+	return w, w.a.read()
+}
 
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		// The time of this thread is what writing takes.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		var used time.Duration
-		writes, warm := 0, time.Now().Add(time.Duration(warmUp*float64(o.Time)))
-		for end := warm.Add(o.Time); time.Now().Before(end) && ctx.Err() == nil; {
-			a.expect(a.delivered.Load() + int64(n))
+func (w *bare) close() {
+	w.a.leave()
+	for _, fd := range w.fds {
+		unix.Close(fd)
+	}
+}
+
+// round writes to all once, and waits until all have read.
+func (w *bare) round(ctx context.Context, limit time.Duration, counts bool) error {
+	n := len(w.fds)
+	w.a.expect(w.a.delivered.Load() + int64(n))
+	took, err := writeToAll(w.fds, w.b)
+	if err != nil {
+		return err
+	}
+	if !w.a.await(ctx, limit) {
+		return errors.Join(ctx.Err(), fmt.Errorf("%d of %d writes arrived", w.a.delivered.Load(), w.a.target.Load()))
+	}
+	if counts {
+		w.used += took
+		w.writes += n
+	}
+	return nil
+}
+
+func (w *bare) sockets() int { return len(w.fds) }
+
+// perCore is writes per second of processor time, 0 when that is not known.
+func (w *bare) perCore() float64 {
+	if w.used == 0 {
+		return 0
+	}
+	return float64(w.writes) / w.used.Seconds()
+}
+
+// writeToAll writes b to all sockets, with as many threads as there are cores,
+// and gives the processor time of these threads.
+func writeToAll(fds []int, b []byte) (took time.Duration, err error) {
+	var (
+		wg   sync.WaitGroup
+		mu   sync.Mutex
+		size = (len(fds) + runtime.GOMAXPROCS(0) - 1) / runtime.GOMAXPROCS(0)
+	)
+	for share := range slices.Chunk(fds, size) {
+		wg.Go(func() {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
 			before := threadTime()
-			for _, fd := range fds {
-				if err = writeAll(fd, b); err != nil {
-					return
+			for _, fd := range share {
+				if e := writeAll(fd, b); e != nil {
+					mu.Lock()
+					err = e
+					mu.Unlock()
 				}
 			}
-			took := threadTime() - before
-			if !a.await(ctx, o.scale.deliver) {
-				err = errors.Join(ctx.Err(), fmt.Errorf("%d of %d writes arrived", a.delivered.Load(), a.target.Load()))
-				return
-			}
-			if time.Now().After(warm) {
-				used += took
-				writes += n
-			}
-		}
-		if used > 0 {
-			perCore = float64(writes) / used.Seconds()
-		}
-	})
+			mu.Lock()
+			took += threadTime() - before
+			mu.Unlock()
+		})
+	}
 	wg.Wait()
-	return perCore, err
+	return took, err
 }
 
 func writeAll(fd int, b []byte) error {

@@ -22,17 +22,18 @@ func openOne(ctx context.Context, o *Options) (*Result, error) {
 		Load:  fmt.Sprintf("one message after the other to %d participants of an open channel, 200-byte content", n),
 		Notes: notes,
 	}
-	if err := o.rounds(ctx, res, n, 1); err != nil {
+	pairs, _ := o.fitting(3 * n) // both ends of the bare writer's are ours
+	bare, err := newBare(ctx, min(n, (pairs-n)/2), openFrame())
+	if err != nil {
+		return res, fmt.Errorf("make sockets for a bare writer: %w", err)
+	}
+	defer bare.close()
+	if err := o.rounds(ctx, res, n, 1, bare); err != nil {
 		return res, err
 	}
-	most, _ := o.fitting(2 * n) // both ends are ours
-	bare, err := o.bareWriter(ctx, min(n, most/2), openFrame())
-	if err != nil {
-		return res, fmt.Errorf("measure a bare writer: %w", err)
-	}
-	if reached := res.perCore(); bare > 0 && reached > 0 {
-		res.Floors = append(res.Floors, atLeast("of a bare writer's, percent", 75, 100*reached/bare))
-		res.Notes = append(res.Notes, fmt.Sprintf("a thread that does nothing but write the same bytes makes %.0f writes per core second", bare))
+	if reached, most := res.perCore(), bare.perCore(); most > 0 && reached > 0 {
+		res.Floors = append(res.Floors, atLeast("of a bare writer's, percent", 75, 100*reached/most))
+		res.Notes = append(res.Notes, fmt.Sprintf("between the messages, threads that do nothing but write as many bytes to %d sockets made %.0f writes per core second", bare.sockets(), most))
 	}
 	return res, nil
 }
@@ -47,11 +48,11 @@ func openRooms(ctx context.Context, o *Options) (*Result, error) {
 		Load:  fmt.Sprintf("one message after the other to each of %d open channels with 10 participants, 10 channels per request, 200-byte content", rooms),
 		Notes: notes,
 	}
-	if err := o.rounds(ctx, res, n, rooms); err != nil {
+	if err := o.rounds(ctx, res, n, rooms, nil); err != nil {
 		return res, err
 	}
 	one := &Result{}
-	if err := o.rounds(ctx, one, n, 1); err != nil {
+	if err := o.rounds(ctx, one, n, 1, nil); err != nil {
 		return res, err
 	}
 	res.Broken = append(res.Broken, one.Broken...)
@@ -76,8 +77,9 @@ func (r *Result) perCore() float64 {
 const deliveries = "deliveries"
 
 // rounds sends one message after the other to each of the channels, into which
-// n participants are spread. The next one is sent when all have the one before.
-func (o *Options) rounds(ctx context.Context, res *Result, n, channels int) error {
+// n participants are spread. The next one is sent when all have the one before,
+// and the bare writer, if there is one, has had its turn.
+func (o *Options) rounds(ctx context.Context, res *Result, n, channels int, bare *bare) error {
 	return o.serve(ctx, func(srv *server) error {
 		var broken complaints
 		names := make([]string, channels)
@@ -120,6 +122,11 @@ func (o *Options) rounds(ctx context.Context, res *Result, n, channels int) erro
 			}
 			if a.measured.Load() {
 				messages++
+			}
+			if bare != nil {
+				if err := bare.round(ctx, o.scale.deliver, a.measured.Load()); err != nil {
+					return err
+				}
 			}
 		}
 		if err := ctx.Err(); err != nil {
@@ -177,7 +184,7 @@ func openSteady(ctx context.Context, o *Options) (*Result, error) {
 		Notes: notes,
 	}
 	return res, o.serve(ctx, func(srv *server) error {
-		s := stream{o: o, res: res, participants: n, perSecond: perSecond, lanes: 1}
+		s := stream{o: o, res: res, participants: n, perSecond: perSecond, lanes: 4}
 		err := s.run(ctx, srv)
 		if err == nil {
 			res.Floors = []Floor{

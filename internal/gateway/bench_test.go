@@ -22,7 +22,7 @@ import (
 type nullWire struct{ n atomic.Int64 }
 
 func (w *nullWire) read() (*inbound, error) { select {} }
-func (w *nullWire) try(_ *attempt, b []byte) (int, error) {
+func (w *nullWire) try(b []byte) (int, error) {
 	w.n.Add(int64(len(b)))
 	return len(b), nil
 }

@@ -1,10 +1,6 @@
 package gateway
 
-import (
-	"sync"
-
-	"github.com/parleychat/parley/internal/room"
-)
+import "github.com/parleychat/parley/internal/room"
 
 // User is part of room.Member.
 func (s *seat) User() string { return s.c.user }
@@ -76,14 +72,10 @@ func joinBatch(b *room.Batch) []byte {
 	return j.bytes()
 }
 
-var attempts = sync.Pool{New: func() any { return newAttempt() }}
-
 // writeBatch writes a batch in a turn that the caller has taken.
 func (c *conn) writeBatch(b *room.Batch) {
 	out := b.Form(formJoined, joinBatch)
-	a := attempts.Get().(*attempt)
-	n, err := c.wire.try(a, out)
-	attempts.Put(a)
+	n, err := c.wire.try(out)
 	c.g.metrics.wroteBatch(len(b.Publications))
 	switch err {
 	case nil:

@@ -429,7 +429,7 @@ type memWire struct {
 }
 
 func (w *memWire) read() (*inbound, error) { return nil, io.EOF }
-func (w *memWire) try(_ *attempt, b []byte) (int, error) {
+func (w *memWire) try(b []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed {

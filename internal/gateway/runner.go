@@ -31,13 +31,12 @@ type runner struct {
 
 	// What a turn needs, kept for the next one.
 	out     joiner
-	attempt *attempt
 	entries []store.Entry
 	scratch []byte
 }
 
 func newRunner(g *Gateway) *runner {
-	r := &runner{g: g, attempt: newAttempt()}
+	r := &runner{g: g}
 	r.nonempty.L = &r.mu
 	return r
 }
@@ -179,7 +178,7 @@ func (r *runner) turn(c *conn) turnResult {
 		return turnDone
 	}
 	r.g.metrics.wrote(j)
-	n, err := c.wire.try(r.attempt, out)
+	n, err := c.wire.try(out)
 	switch {
 	case err == nil:
 		c.written()

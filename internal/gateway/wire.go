@@ -16,7 +16,7 @@ type wire interface {
 
 	// try writes what can be written without waiting; errAgain says that the
 	// rest cannot.
-	try(a *attempt, b []byte) (int, error)
+	try(b []byte) (int, error)
 
 	// write waits until all of b is written, or the wire is closed, and calls
 	// progress whenever some of it was.
@@ -57,15 +57,6 @@ func newReadPool(size int) *sync.Pool {
 	return p
 }
 
-// An attempt is what writing without waiting needs, kept by each runner: a
-// function made on the spot would be garbage after every write.
-type attempt struct {
-	b   []byte
-	n   int
-	err error
-	do  func(fd uintptr) bool
-}
-
 // A streamWire is a wire over a connection that can only be read and written
 // with waiting, which is TLS. Its reader holds a small buffer while it waits,
 // and every write is made by a goroutine that waits.
@@ -95,7 +86,7 @@ func (w *streamWire) read() (*inbound, error) {
 	return in, nil
 }
 
-func (w *streamWire) try(*attempt, []byte) (int, error) { return 0, errAgain }
+func (w *streamWire) try([]byte) (int, error) { return 0, errAgain }
 
 func (w *streamWire) write(b []byte, progress func()) error {
 	for len(b) > 0 {

@@ -6,5 +6,3 @@ import "net"
 
 // Only Linux has the lean wire; elsewhere every connection is a stream.
 func newWire(conn net.Conn) wire { return newStreamWire(conn) }
-
-func newAttempt() *attempt { return new(attempt) }

@@ -5,7 +5,9 @@ package gateway
 import (
 	"io"
 	"net"
+	"sync/atomic"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,6 +18,8 @@ type tcpWire struct {
 	conn  *net.TCPConn
 	raw   syscall.RawConn
 	ready func(fd uintptr) bool // readable, bound once
+	fd    int32                 // of the socket, good while users is positive
+	users atomic.Int32          // of fd; less than 0 when nobody else may use it
 
 	// What readable has read, for the goroutine that called it.
 	in  *inbound
@@ -27,7 +31,9 @@ func newWire(conn net.Conn) wire {
 		if raw, err := tcp.SyscallConn(); err == nil {
 			w := &tcpWire{conn: tcp, raw: raw}
 			w.ready = w.readable
-			return w
+			if raw.Control(func(fd uintptr) { w.fd = int32(fd) }) == nil {
+				return w
+			}
 		}
 	}
 	return newStreamWire(conn)
@@ -65,36 +71,48 @@ func (w *tcpWire) readable(fd uintptr) bool {
 	return true
 }
 
-func newAttempt() *attempt {
-	a := new(attempt)
-	a.do = func(fd uintptr) bool {
-		for a.n < len(a.b) {
-			n, err := unix.Write(int(fd), a.b[a.n:])
-			switch err {
-			case nil:
-				a.n += n
-			case unix.EINTR:
-			case unix.EAGAIN:
-				a.err = errAgain
-				return true
-			default:
-				a.err = err
-				return true
-			}
-		}
-		return true
+// closing is added to users when the socket is to be closed.
+const closing = -1 << 30
+
+// try does not go through the runtime, whose descriptor of the socket is three
+// more places in memory to look at: with ten thousand connections none of them
+// is in a cache, and together they cost a tenth of what the write does. So the
+// wire counts who uses the descriptor, and the last one closes it.
+func (w *tcpWire) try(b []byte) (n int, err error) {
+	if w.users.Add(1) < 0 {
+		err = net.ErrClosed
 	}
-	return a
+	for err == nil && n < len(b) {
+		var k int
+		switch k, err = writeNow(int(w.fd), b[n:]); err {
+		case nil:
+			n += k
+		case unix.EINTR:
+			err = nil
+		case unix.EAGAIN:
+			err = errAgain
+		}
+	}
+	if w.users.Add(-1) == closing {
+		_ = w.conn.Close()
+	}
+	return n, err
 }
 
-func (w *tcpWire) try(a *attempt, b []byte) (int, error) {
-	a.b, a.n, a.err = b, 0, nil
-	err := w.raw.Write(a.do)
-	if err == nil {
-		err = a.err
+// briefBytes is how much is copied to a socket in so short a time that the
+// scheduler need not know of it.
+const briefBytes = 64 << 10
+
+// writeNow writes to a socket that does not block.
+func writeNow(fd int, b []byte) (int, error) {
+	if len(b) > briefBytes {
+		return unix.Write(fd, b)
 	}
-	a.b = nil
-	return a.n, err
+	n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
 }
 
 func (w *tcpWire) write(b []byte, progress func()) error {
@@ -132,4 +150,17 @@ func (w *tcpWire) unread() int {
 
 func (w *tcpWire) finish() { _ = w.conn.CloseWrite() }
 
-func (w *tcpWire) abort() { _ = w.conn.Close() }
+func (w *tcpWire) abort() {
+	for {
+		n := w.users.Load()
+		if n < 0 {
+			return
+		}
+		if w.users.CompareAndSwap(n, n+closing) {
+			if n == 0 {
+				_ = w.conn.Close()
+			}
+			return
+		}
+	}
+}
