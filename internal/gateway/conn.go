@@ -34,10 +34,10 @@ const (
 // that comes twice, or late, does no harm.
 //
 // Two goroutines have to do with a conn at a time: one reads and carries out
-// commands, a runner writes. Fields are grouped by who may touch them. There
+// commands, a runner (or a room's pump in its place) writes. Fields are grouped by who may touch them. There
 // are many conns, so it is worth keeping them small.
 //
-// Locks are taken in the order of their tiers: a room's, a registry shard's (1),
+// Locks are taken in the order of their tiers: a registry shard's (1),
 // a conn's (2), the device cursors' and the trails' (3), a runner's or the wheel's (4).
 type conn struct {
 	g      *Gateway
@@ -224,7 +224,7 @@ func (c *conn) pushDroppableLocked(f frame) {
 		return
 	}
 	if !f.kind.expendable() {
-		if waiting := int(c.queue.bytes + c.resting); waiting > 2*c.g.opts.QueueBytes {
+		if int(c.queue.bytes) > 2*c.g.opts.QueueBytes {
 			c.disconnectLocked(closeSlow)
 			return
 		}
