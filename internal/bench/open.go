@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -45,7 +46,7 @@ func openRooms(ctx context.Context, o *Options) (*Result, error) {
 	n = rooms * 10
 	res := &Result{
 		Case:  "open-rooms",
-		Load:  fmt.Sprintf("one message after the other to each of %d open channels with 10 participants, 10 channels per request, 200-byte content", rooms),
+		Load:  fmt.Sprintf("one message after the other to each of %d open channels with 10 participants, 10 channels per request, 16 requests in flight, 200-byte content", rooms),
 		Notes: notes,
 	}
 	if err := o.rounds(ctx, res, n, rooms, nil); err != nil {
@@ -91,11 +92,14 @@ func (o *Options) rounds(ctx context.Context, res *Result, n, channels int, bare
 			return err
 		}
 		defer a.leave()
-		backend, err := newCaller(ctx, srv, srv.callerID())
-		if err != nil {
-			return err
+		requests := slices.Collect(slices.Chunk(names, 10))
+		backends := make([]*caller, min(len(requests), 16))
+		for i := range backends {
+			if backends[i], err = newCaller(ctx, srv, srv.callerID()); err != nil {
+				return err
+			}
+			defer backends[i].close()
 		}
-		defer backend.close()
 		var (
 			before   moment
 			messages int64
@@ -110,11 +114,11 @@ func (o *Options) rounds(ctx context.Context, res *Result, n, channels int, bare
 				before = srv.now()
 			}
 			a.expect(base + int64(seq+1)*int64(n))
-			for i := 0; i < channels; i += 10 {
-				some := names[i:min(i+10, channels)]
-				if _, err := backend.send(openPath, openBody(some, 0, seq), len(some)); err != nil {
-					return err
-				}
+			if err := together(backends, requests, func(c *caller, some []string) error {
+				_, err := c.send(openPath, openBody(some, 0, seq), len(some))
+				return err
+			}); err != nil {
+				return err
 			}
 			if !a.await(ctx, o.scale.deliver) && ctx.Err() == nil {
 				broken.add("message %d did not reach %d of %d participants within %s", seq, a.target.Load()-a.delivered.Load(), n, o.scale.deliver)
@@ -151,6 +155,28 @@ func (o *Options) rounds(ctx context.Context, res *Result, n, channels int, bare
 		res.verified(&broken, fmt.Sprintf("all %d participants saw all %d messages, each once and in order", n, seq))
 		return nil
 	})
+}
+
+// together has the callers make all requests, and gives an error of one.
+func together[T any](callers []*caller, requests []T, do func(*caller, T) error) error {
+	var next atomic.Int64
+	errs := make(chan error, len(callers))
+	for _, c := range callers {
+		go func() {
+			var err error
+			for i := next.Add(1) - 1; int(i) < len(requests) && err == nil; i = next.Add(1) - 1 {
+				err = do(c, requests[i])
+			}
+			errs <- err
+		}()
+	}
+	var err error
+	for range callers {
+		if e := <-errs; e != nil {
+			err = e
+		}
+	}
+	return err
 }
 
 func (r *Result) verified(broken *complaints, what string) {
