@@ -205,10 +205,13 @@ func (c *conn) lose() {
 // socket. It ends with the connection at the latest.
 func (c *conn) block(rest []byte) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state == stateClosed {
+		return // a room's pump may be late; Run may be done waiting for writers
+	}
 	c.resting = int32(len(rest))
 	c.drainAt = c.g.wheel.after(c.g.opts.DrainTimeout)
 	c.armLocked()
-	c.mu.Unlock()
 	c.sched.Store(schedBlocked)
 	c.g.writers.Go(func() {
 		err := c.wire.write(rest, func() {
