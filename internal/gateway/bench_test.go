@@ -101,7 +101,7 @@ func BenchmarkRoomFanOut(b *testing.B) {
 	for i := range members {
 		c := benchConn(g, fmt.Sprint("u", i))
 		wires = append(wires, c.wire.(*nullWire))
-		g.opts.Rooms.Enter(key, &seat{c: c, channel: "c", live: true}, nil, "")
+		g.opts.Rooms.Enter(key, &seat{Place: room.Place{Live: true}, c: c, channel: "c"}, nil, "")
 	}
 	m := &chat.Message{App: 1, ChannelType: chat.Open, From: "alice", Type: "app:text", Content: strings.Repeat("x", 200), Persist: true}
 	uid := chat.NewUID(time.Now().UnixMilli(), chat.Open, 1, 1)

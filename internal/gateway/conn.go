@@ -437,15 +437,12 @@ func (c *conn) pong() error {
 // A seat is a session's place in an open channel. There are as many as there are
 // participants.
 type seat struct {
+	// Live says that the answer to the subscribe command is queued, Why the reason
+	// of having left without being asked. c.mu guards these, and Left.
 	room.Place
 	c       *conn
 	channel string // the channel's id
-
-	// Guarded by c.mu.
-	early *early // what comes before the seat is live
-	live  bool   // the answer to the subscribe command is queued
-	left  bool
-	why   room.Reason // of having left without being asked
+	early   *early // what comes before the seat is live; guarded by c.mu
 }
 
 // early is what comes for a seat before the client knows that it has it.

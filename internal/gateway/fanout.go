@@ -16,8 +16,8 @@ func (s *seat) Deliver(b *room.Batch, after uint64) (behind bool) {
 	shared := b.Whole(after) && !b.From(c.user)
 	c.mu.Lock()
 	switch {
-	case s.left || c.state != stateLive || c.closing != nil:
-	case !s.live:
+	case s.Left || c.state != stateLive || c.closing != nil:
+	case !s.Live:
 		s.waitLocked(b.Since(after))
 	case shared && c.sched.CompareAndSwap(schedIdle, schedRunning):
 		// Whoever pushes schedules, under mu: an idle connection's queue is empty.

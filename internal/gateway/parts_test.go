@@ -584,9 +584,9 @@ func TestDeliveryAllocations(t *testing.T) {
 	g := New(Options{Store: noStore{}, Rooms: room.New(time.Now), Logger: slog.New(slog.DiscardHandler)})
 	r := newRunner(g)
 	c := benchConn(g, "bob")
-	p := &room.Publication{Offset: 3, Channel: "c", Message: &chat.Message{From: "alice", ChannelType: chat.Open, Content: "x"}}
+	p := &room.Publication{Seq: 3, Offset: 3, Channel: "c", Message: &chat.Message{From: "alice", ChannelType: chat.Open, Content: "x"}}
 	b := &room.Batch{Publications: []*room.Publication{p}}
-	s := &seat{c: c, channel: "c", live: true}
+	s := &seat{Place: room.Place{Live: true}, c: c, channel: "c"}
 	if allocs := testing.AllocsPerRun(1000, func() { s.Deliver(b, 0) }); allocs > 0 {
 		t.Errorf("%v allocations per delivery", allocs)
 	}

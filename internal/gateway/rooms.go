@@ -179,12 +179,12 @@ func (c *conn) subscribe(cmd command) error {
 	defer c.mu.Unlock()
 	// The answer comes before anything that was said meanwhile (B5).
 	c.pushLocked(frame{answer, frameReply})
-	s.live = true
+	s.Live = true
 	if s.early != nil {
 		s.queueLocked(s.early.list)
 		s.early = nil
 	}
-	if s.left {
+	if s.Left {
 		s.tellEvictedLocked()
 	}
 	return nil
@@ -287,13 +287,13 @@ func (c *conn) dropSeats() {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.seats = slices.DeleteFunc(c.seats, func(s *seat) bool { return s.left })
+	c.seats = slices.DeleteFunc(c.seats, func(s *seat) bool { return s.Left })
 }
 
 // leave gives the seat up.
 func (s *seat) leave() {
 	s.c.mu.Lock()
-	s.left, s.early = true, nil
+	s.Left, s.early = true, nil
 	s.c.mu.Unlock()
 	s.c.g.courier.Leave(s.c.app, s.channel, s, false)
 }
@@ -313,17 +313,17 @@ var evictions = [...]struct {
 func (s *seat) Evict(why room.Reason) {
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
-	if s.left {
+	if s.Left {
 		return
 	}
-	s.left, s.why = true, why
-	if s.live { // otherwise the answer that it is there comes first
+	s.Left, s.Why = true, why
+	if s.Live { // otherwise the answer that it is there comes first
 		s.tellEvictedLocked()
 	}
 }
 
 func (s *seat) tellEvictedLocked() {
-	e := evictions[s.why]
+	e := evictions[s.Why]
 	b := append(make([]byte, 0, 128), `{"push":{"channel":`...)
 	b = appendString(b, openPrefix+s.channel)
 	b = append(b, `,"unsubscribe":{"code":`...)

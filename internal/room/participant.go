@@ -38,7 +38,7 @@ func (nobody) Stays(Key, string) bool { return false }
 // time none. All but next belongs to the room, under its lock.
 type participant struct {
 	room     *room
-	next     *participant // the same user in another room; under the crowd's lock
+	next     *participant // the same user in another room, or another user of the same hash; under the crowd's lock
 	user     string
 	at       int64 // Unix ms: since when
 	lostAt   int64 // Unix ms: when the last session was lost
@@ -48,9 +48,12 @@ type participant struct {
 }
 
 // A crowd says where users are: the rooms of each are a list.
+//
+// They are found by a hash of who they are: the participants say whose they are
+// themselves, and a map of names would be as large as they.
 type crowd struct {
 	mu    sync.Mutex // tier 3: nothing is taken inside
-	users map[userKey]*participant
+	users map[uint64]*participant
 }
 
 type userKey struct {
@@ -58,19 +61,20 @@ type userKey struct {
 	user string
 }
 
-func (r *Rooms) crowd(u userKey) *crowd {
-	return &r.crowds[maphash.Comparable(seed, u)%shards]
+func (r *Rooms) crowd(u userKey) (c *crowd, hash uint64) {
+	hash = maphash.Comparable(seed, u)
+	return &r.crowds[hash%shards], hash
 }
 
 // find is the user's part in the room, nil when they are not in it. The caller
 // has the room's lock.
 func (r *Rooms) find(rm *room, user string) *participant {
 	u := userKey{rm.key.App, user}
-	c := r.crowd(u)
+	c, hash := r.crowd(u)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for p := c.users[u]; p != nil; p = p.next {
-		if p.room == rm {
+	for p := c.users[hash]; p != nil; p = p.next {
+		if p.room == rm && p.user == user {
 			return p
 		}
 	}
@@ -80,11 +84,11 @@ func (r *Rooms) find(rm *room, user string) *participant {
 // arrive adds a session to the user's, who comes if they were not here.
 func (r *Rooms) arrive(rm *room, user, extra string) *participant {
 	u := userKey{rm.key.App, user}
-	c := r.crowd(u)
+	c, hash := r.crowd(u)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for p := c.users[u]; p != nil; p = p.next {
-		if p.room == rm {
+	for p := c.users[hash]; p != nil; p = p.next {
+		if p.room == rm && p.user == user {
 			if p.sessions == 0 {
 				rm.away--
 			}
@@ -92,8 +96,8 @@ func (r *Rooms) arrive(rm *room, user, extra string) *participant {
 			return p
 		}
 	}
-	p := &participant{room: rm, user: user, at: r.now().UnixMilli(), sessions: 1, place: int32(len(rm.present)), next: c.users[u]}
-	c.users[u] = p
+	p := &participant{room: rm, user: user, at: r.now().UnixMilli(), sessions: 1, place: int32(len(rm.present)), next: c.users[hash]}
+	c.users[hash] = p
 	rm.present = append(rm.present, p)
 	rm.news.came(user, extra)
 	return p
@@ -115,15 +119,15 @@ func (r *Rooms) depart(rm *room, p *participant) {
 	rm.news.went(p.user)
 
 	u := userKey{rm.key.App, p.user}
-	c := r.crowd(u)
+	c, hash := r.crowd(u)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	at := c.users[u]
+	at := c.users[hash]
 	if at == p {
 		if p.next == nil {
-			delete(c.users, u)
+			delete(c.users, hash)
 		} else {
-			c.users[u] = p.next
+			c.users[hash] = p.next
 		}
 		return
 	}
@@ -273,11 +277,11 @@ func (r *Rooms) End(key Key) {
 // Elsewhere is which other rooms the user is in.
 func (r *Rooms) Elsewhere(key Key, user string) (others []Key) {
 	u := userKey{key.App, user}
-	c := r.crowd(u)
+	c, hash := r.crowd(u)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for p := c.users[u]; p != nil; p = p.next {
-		if p.room.key != key {
+	for p := c.users[hash]; p != nil; p = p.next {
+		if p.room.key != key && p.user == user && p.room.key.App == key.App {
 			others = append(others, p.room.key)
 		}
 	}

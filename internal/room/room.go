@@ -48,6 +48,11 @@ type Member interface {
 type Place struct {
 	after uint64 // the number of what was published last when the member entered
 	index int32  // in the room's list, from 1; 0 when in none
+
+	// What the member itself notes, under a lock of its own. They are here because
+	// there is room for them, and there are many members.
+	Live, Left bool
+	Why        Reason
 }
 
 func (p *Place) place() *Place { return p }
@@ -140,7 +145,7 @@ func New(now func() time.Time) *Rooms {
 	r.pumps.wake.L = &r.pumps.mu
 	for i := range r.shards {
 		r.shards[i].rooms = map[Key]*room{}
-		r.crowds[i].users = map[userKey]*participant{}
+		r.crowds[i].users = map[uint64]*participant{}
 	}
 	return r
 }
@@ -173,7 +178,8 @@ func (r *Rooms) Enter(key Key, m Member, from *Position, extra string) Entered {
 		rm.seated++
 		// What waits in the window is in the ring already, so to this member it is
 		// the past.
-		*m.place() = Place{after: rm.seq, index: int32(len(rm.list))}
+		place := m.place()
+		place.after, place.index = rm.seq, int32(len(rm.list))
 		p = r.arrive(rm, m.User(), extra)
 	} else {
 		p = r.find(rm, m.User())

@@ -45,7 +45,7 @@ type member struct {
 	user string
 }
 
-func (m *member) User() string            { return m.user }
+func (m *member) User() string                   { return m.user }
 func (*member) Deliver(*room.Batch, uint64) bool { return false }
 
 func TestTrace(t *testing.T) {
