@@ -30,7 +30,6 @@ type member struct {
 	joined  chan error // one value: after the last answer, or in its place
 	answers int        // still awaited
 	pinged  bool
-	next    uint64 // for the use of push
 }
 
 // gather connects one client per token; hello is their first frame, to which

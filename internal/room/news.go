@@ -64,15 +64,14 @@ func (r *Rooms) Shed(key Key, class chat.Priority) {
 }
 
 // tell gives the members something that has no place among what is said.
-func (pumps *pumps) tell(rm *room, at time.Time, kind chat.EventKind, n chat.RoomNews) {
-	p := &Publication{
+func (p *pumps) tell(rm *room, at time.Time, kind chat.EventKind, n chat.RoomNews) {
+	p.add(rm, &Publication{
 		Channel: rm.key.Channel,
 		Message: &chat.Message{
 			App: rm.key.App, ChannelType: chat.Open, Echo: true, Priority: chat.PriorityLow,
 			Event: &chat.Event{Kind: kind, At: at.UnixMilli(), Room: &n},
 		},
-	}
-	pumps.add(rm, p)
+	})
 }
 
 // tellNews tells every room who came and went since it was told last, and what
