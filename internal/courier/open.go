@@ -181,7 +181,7 @@ func (c *Courier) Leave(app chat.AppID, channel string, session room.Member, los
 func (c *Courier) announce(app chat.AppID, channel string, ev *chat.Event, end bool) {
 	key := room.Key{App: app, Channel: channel}
 	ev.At, ev.Channel, ev.ChannelType = c.now().UnixMilli(), channel, chat.Open
-	m := &chat.Message{App: app, ChannelType: chat.Open, Echo: true, Priority: chat.PriorityHigh, Event: ev}
+	m := &chat.Message{App: app, ChannelType: chat.Open, Echo: true, Priority: chat.PriorityAllowlisted, Event: ev}
 	select {
 	case c.deliver.lane(key) <- roomMessage{key: key, m: m, end: end}:
 	case <-c.deliver.ended:
