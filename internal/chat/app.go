@@ -79,6 +79,8 @@ type Settings struct {
 	LimitBroadcastDay    Rate
 	LimitBroadcastOnline Rate
 
+	LimitOpenBroadcast Rate
+
 	AuthWindow time.Duration
 	AuthReplay bool
 
@@ -91,6 +93,7 @@ type Settings struct {
 	OpenStrict bool
 	OpenSingle bool
 	OpenAway   time.Duration
+	KeepAlive  int
 
 	Intake            bool
 	IntakeWindow      time.Duration
@@ -129,6 +132,7 @@ var AppSettings = []Setting{
 	rateSetting("limits.default", "100/s", "Calls of each operation without a limit of its own.", func(s *Settings) *Rate { return &s.LimitDefault }),
 	rateSetting("limits.history", "10/s", "Calls of each operation that lists history.", func(s *Settings) *Rate { return &s.LimitHistory }),
 	rateSetting("limits.stream", "100/s", "Chunks of streams, the first of each not counted: that one is a direct message.", func(s *Settings) *Rate { return &s.LimitStream }),
+	rateSetting("limits.open-broadcast", "1/s", "Broadcasts to all open channels.", func(s *Settings) *Rate { return &s.LimitOpenBroadcast }),
 	rateSetting("limits.client", "5/s", "Messages that each client connection may send.", func(s *Settings) *Rate { return &s.LimitClient }),
 	rateSetting("limits.user-tags", "10/s", "Calls that set users' tags.", func(s *Settings) *Rate { return &s.LimitUserTags }),
 	rateSetting("limits.broadcast-hour", "2/h", "Broadcasts to all users, by tags and by app packages, taken together; and, for themselves, recalls of broadcasts.", func(s *Settings) *Rate { return &s.LimitBroadcastHour }),
@@ -144,6 +148,7 @@ var AppSettings = []Setting{
 	boolSetting("open.strict", "false", "Open channels exist only once they are created: entering or writing makes none.", func(s *Settings) *bool { return &s.OpenStrict }),
 	boolSetting("open.single", "true", "A user is in one open channel at a time: entering one leaves the other.", func(s *Settings) *bool { return &s.OpenSingle }),
 	durationSetting("open.away", "0", 0, time.Hour, "How long a user who lost their connection is counted as a participant at most, such as 5m. They are left out sooner by the 31st message they miss, or the first one after 30 seconds. 0 is for ever.", func(s *Settings) *time.Duration { return &s.OpenAway }),
+	intSetting("open.keep-alive", "100", 0, 10_000, "How many open channels may be on the list of those that do not end by themselves.", func(s *Settings) *int { return &s.KeepAlive }),
 	boolSetting("open.intake", "true", "Shed what an open channel is sent beyond its budgets. What is shed is neither kept nor delivered, and the answer says so.", func(s *Settings) *bool { return &s.Intake }),
 	durationSetting("open.intake.window", "200ms", 10*time.Millisecond, 10*time.Second, "The time in which an open channel takes as many messages as its budgets say.", func(s *Settings) *time.Duration { return &s.IntakeWindow }),
 	intSetting("open.intake.shared", "20", 0, 1_000_000, "Messages of any priority that an open channel takes in a window.", func(s *Settings) *int { return &s.IntakeShared }),
@@ -151,7 +156,7 @@ var AppSettings = []Setting{
 	intSetting("open.intake.allowlisted", "20", 0, 1_000_000, "Messages more that it takes when they are allowlisted: by their priority, their sender or their type.", func(s *Settings) *int { return &s.IntakeAllowlisted }),
 	boolSetting("users.registered-only", "false", "Refuse sends from or to users who were never issued a token.", func(s *Settings) *bool { return &s.RegisteredUsersOnly }),
 	intSetting("users.sessions", "32", 1, 1000, "Connections one user may have at once.", func(s *Settings) *int { return &s.Sessions }),
-	boolSetting("broadcast.enabled", "true", "Take broadcasts, and sends by tags and app packages.", func(s *Settings) *bool { return &s.Broadcasts }),
+	boolSetting("broadcast.enabled", "true", "Take broadcasts, also those to all open channels, and sends by tags and app packages.", func(s *Settings) *bool { return &s.Broadcasts }),
 	intSetting("broadcast.days", "7", 0, MaxBroadcastDays, "For how many days after a broadcast users who were registered later still get it. Who was registered gets it within 7 days in any case. 0: new users get only what is sent after they came.", func(s *Settings) *int { return &s.BroadcastDays }),
 	intSetting("broadcast.pace", "2000", 1, 1_000_000, "How many messages a second broadcasts to those who are online are worked through with. It goes faster where that would take more than the documented 3 minutes.", func(s *Settings) *int { return &s.BroadcastPace }),
 	boolSetting("broadcast.history", "false", "Keep broadcasts in history too.", func(s *Settings) *bool { return &s.BroadcastHistory }),

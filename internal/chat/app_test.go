@@ -55,7 +55,7 @@ func TestDefaultSettings(t *testing.T) {
 		LimitToken: Rate{200, time.Second}, LimitDefault: Rate{100, time.Second}, LimitHistory: Rate{10, time.Second}, LimitClient: Rate{5, time.Second},
 		LimitStream: Rate{100, time.Second}, StreamIdle: time.Minute,
 		AuthWindow: 5 * time.Minute, AuthReplay: true, MissedDays: 7, History: true, Sessions: 32,
-		OpenIdle: time.Hour, OpenSingle: true,
+		OpenIdle: time.Hour, OpenSingle: true, KeepAlive: 100, LimitOpenBroadcast: Rate{1, time.Second},
 		Intake: true, IntakeWindow: 200 * time.Millisecond, IntakeShared: 20, IntakeHigh: 20, IntakeAllowlisted: 20,
 		LimitUserTags: Rate{10, time.Second}, LimitBroadcastHour: Rate{2, time.Hour}, LimitBroadcastDay: Rate{3, 24 * time.Hour},
 		LimitBroadcastOnline: Rate{60, time.Minute}, Broadcasts: true, BroadcastDays: 7, BroadcastPace: 2000,

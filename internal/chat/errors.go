@@ -41,6 +41,7 @@ const (
 	KindBannedOpen                  // the user is kept out of the open channel for a time
 	KindPairTaken                   // the pair is somebody else's
 	KindPairsFull                   // the open channel has as many pairs as it may have
+	KindKeepAliveFull               // as many open channels are kept alive as the app may have
 )
 
 var kindNames = [...]string{
@@ -73,6 +74,7 @@ var kindNames = [...]string{
 	KindBannedOpen:      "banned_open",
 	KindPairTaken:       "pair_taken",
 	KindPairsFull:       "pairs_full",
+	KindKeepAliveFull:   "keep_alive_full",
 }
 
 // String is the kind's name in metrics and logs.

@@ -58,6 +58,7 @@ const (
 	EventPairs        EventKind = 20
 	EventEnded        EventKind = 21
 	EventShed         EventKind = 22
+	EventAllow        EventKind = 31
 
 	// EventTyping is told to who is online and never stored. Its Operator is typing
 	// something of the type in Extra, if that is not empty.
@@ -101,6 +102,8 @@ func (k EventKind) String() string {
 		return "delete"
 	case EventTyping:
 		return "typing"
+	case EventAllow:
+		return "allow"
 	}
 	return "unknown"
 }

@@ -51,6 +51,19 @@ const (
 	MaxOpenTTL = 10080 * time.Minute
 )
 
+// Bounds of what is said of an open channel. That of priority senders is the
+// platform's for a channel, and that of types its for an app's low ones; the
+// others are ours and keep a channel in memory small.
+const (
+	MaxRestricted      = 10_000 // users who are muted, and who are banned
+	MaxAllowed         = 1000
+	MaxPrioritySenders = 5
+	MaxDeclaredTypes   = 20 // of each kind
+
+	MaxRestriction = 43200 * time.Minute
+	MaxNotice      = 4096 // characters of what goes with the news of it
+)
+
 // A Restriction is something a user must not do in an open channel for a time.
 type Restriction struct {
 	Since int64 // Unix ms
@@ -113,8 +126,8 @@ type RoomNews struct {
 	Entered                 []Comer
 	Left                    []string
 
-	// Mute, ban, freeze: whether it begins or ends, for whom, until when (Unix ms),
-	// and whether it is for all open channels of the app.
+	// Mute, ban, freeze, allow: whether it begins or ends, for whom, until when
+	// (Unix ms), and whether it is for all open channels of the app.
 	On    bool
 	Users []string
 	Until int64

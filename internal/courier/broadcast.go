@@ -57,6 +57,10 @@ func (c *Courier) Broadcast(ctx context.Context, app *chat.App, q *BroadcastRequ
 	return sent, err
 }
 
+func errNoBroadcasts() error {
+	return chat.Fail(chat.KindFeatureOff, "broadcasts are switched off for this app (broadcast.enabled)")
+}
+
 func (c *Courier) broadcast(ctx context.Context, app *chat.App, q *BroadcastRequest) (*Sent, error) {
 	targets := []string{""}
 	if len(q.Users) > 0 {
@@ -69,7 +73,7 @@ func (c *Courier) broadcast(ctx context.Context, app *chat.App, q *BroadcastRequ
 		return repeat(q.Message, q.Claim.prior, targets), nil
 	}
 	if !app.Settings.Broadcasts {
-		return nil, chat.Fail(chat.KindFeatureOff, "broadcasts are switched off for this app (broadcast.enabled)")
+		return nil, errNoBroadcasts()
 	}
 	m := q.Message
 	m.Persist = app.Settings.BroadcastHistory

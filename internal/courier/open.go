@@ -17,6 +17,7 @@ type OpenChannels interface {
 	AppByID(chat.AppID) *chat.App
 	OpenChannel(ctx context.Context, app chat.AppID, id string) (*chat.OpenChannel, error)
 	ChangeOpenChannel(ctx context.Context, app *chat.App, id string, missing bool, change func(*chat.OpenChannel) error) (*chat.OpenChannel, error)
+	ListOpenChannels(ctx context.Context, app chat.AppID, kind store.OpenKind, skip, limit int) ([]string, error)
 	DropOpenChannel(ctx context.Context, app chat.AppID, id string, only func(*chat.OpenChannel) bool) (*chat.OpenChannel, error)
 	TouchOpenChannel(app chat.AppID, id string)
 	StoreOpenActivity(ctx context.Context) error

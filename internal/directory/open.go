@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/maphash"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -140,8 +141,9 @@ func errNoOpen() error {
 
 // ChangeOpenChannel changes what is known of an open channel, durably, and gives
 // it as it is now. Changes of one channel come one after the other. change edits
-// a copy in place; with its error nothing changes. When there is no such channel,
-// it is made if missing says so.
+// a copy in place, from which restrictions that have ended are gone; with its
+// error nothing changes. When there is no such channel, it is made if missing says
+// so.
 func (d *Directory) ChangeOpenChannel(ctx context.Context, app *chat.App, id string, missing bool, change func(*chat.OpenChannel) error) (*chat.OpenChannel, error) {
 	k := openKey{app.ID, id}
 	end, err := turn.Take(ctx, d.open.turns, k)
@@ -166,6 +168,9 @@ func (d *Directory) ChangeOpenChannel(ctx context.Context, app *chat.App, id str
 		now := d.now().UnixMilli()
 		c.CreatedAt, c.ActiveAt, c.TTL = now, now, app.Settings.OpenIdle
 	}
+	over := func(_ string, r chat.Restriction) bool { return !r.Holds(d.now()) }
+	maps.DeleteFunc(c.Muted, over)
+	maps.DeleteFunc(c.Banned, over)
 	if err := change(c); err != nil {
 		return nil, err
 	}
@@ -192,6 +197,28 @@ func (d *Directory) storeOpen(ctx context.Context, k openKey, e *openEntry, c *c
 	e.now.Store(c)
 	d.open.put(k, e)
 	return nil
+}
+
+// listBatch is how many open channels are read at a time.
+const listBatch = 1000
+
+// ListOpenChannels are the app's open channels of which there is a fact of the
+// kind: up to limit of them, behind the first skip.
+func (d *Directory) ListOpenChannels(ctx context.Context, app chat.AppID, kind store.OpenKind, skip, limit int) (list []string, err error) {
+	for after := ""; len(list) < limit; {
+		batch, err := d.store.ListOpen(ctx, app, kind, after, listBatch)
+		if err != nil {
+			return nil, err
+		}
+		passed := min(skip, len(batch))
+		skip -= passed
+		list = append(list, batch[passed:min(len(batch), passed+limit-len(list))]...)
+		if len(batch) < listBatch {
+			break
+		}
+		after = batch[len(batch)-1]
+	}
+	return list, nil
 }
 
 // DropOpenChannel ends the channel's life: all that was known of it is gone. It

@@ -55,8 +55,8 @@ func TestOpenChannelsAreKept(t *testing.T) {
 	at := h.clock().UnixMilli()
 	h.change(a, "room", func(c *chat.OpenChannel) {
 		c.Frozen, c.KeepAlive, c.Ends, c.TTL = true, true, chat.EndsFixed, 2*time.Hour
-		c.Muted["bob"] = chat.Restriction{Since: 1, Until: 2}
-		c.Banned["eve"] = chat.Restriction{Since: 3, Until: 4}
+		c.Muted["bob"] = chat.Restriction{Since: 1, Until: at + 2}
+		c.Banned["eve"] = chat.Restriction{Since: 3, Until: at + 4}
 		c.Allowed["carol"], c.Priority["dave"] = 5, 6
 		c.Pairs["k"] = chat.OpenPair{Value: "v", Owner: "bob", AutoDelete: true, UpdatedAt: 7}
 	})

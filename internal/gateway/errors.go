@@ -40,7 +40,7 @@ var errorTable = []ErrorRow{
 	{codeMethodNotFound, "method not found", false, nil, "There is no rpc method of this name."},
 	{codeAlreadySubscribed, "already subscribed", false, nil, "The connection has this subscription already. me is subscribed by the server itself."},
 	{codeLimit, "limit exceeded", false, nil, "The connection is in 128 open channels already."},
-	{codeBadRequest, "bad request", false, []chat.Kind{chat.KindInvalid, chat.KindTooLong}, "A field breaks a rule; the message names both."},
+	{codeBadRequest, "bad request", false, []chat.Kind{chat.KindInvalid, chat.KindTooLong, chat.KindKeepAliveFull}, "A field breaks a rule; the message names both."},
 	{codeNotAvailable, "not available", false, nil, "The server does not offer this call, or not for this channel."},
 	{codeTokenExpired, "token expired", false, []chat.Kind{chat.KindTokenExpired}, "The token is past its lifetime, or was voided. Connect again with a new one."},
 	{codeTooManyRequests, "too many requests", true, []chat.Kind{chat.KindRate}, "Commands come faster than the connection may send them. Who goes on regardless is closed with 3013."},

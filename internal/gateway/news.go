@@ -45,7 +45,7 @@ func appendRoomNews(b []byte, e *chat.Event) []byte {
 				number(`,"`+chat.Priority(class).String()+`":`, int64(count))
 			}
 		}
-	case chat.EventMute, chat.EventFreeze, chat.EventBan:
+	case chat.EventMute, chat.EventFreeze, chat.EventBan, chat.EventAllow:
 		b = strconv.AppendBool(append(b, `,"on":`...), n.On)
 		texts(`,"userIds":[`, n.Users)
 		if n.Until != 0 {

@@ -110,15 +110,20 @@ func newDoor(tb testing.TB) (http.Handler, *chat.App) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	for _, name := range []string{"limits.direct", "limits.system", "limits.open", "limits.default", "limits.token",
+	for _, name := range []string{"limits.direct", "limits.system", "limits.open", "limits.open-broadcast", "limits.default", "limits.token",
 		"limits.user-tags", "limits.broadcast-hour", "limits.broadcast-day", "limits.broadcast-online"} {
 		if app, err = d.SetApp(context.Background(), app.Key, map[string]string{name: "0"}); err != nil {
 			tb.Fatal(err)
 		}
 	}
 	logger := slog.New(slog.DiscardHandler)
-	c := courier.New(courier.Options{Store: m, Archive: empty{}, Users: d, Open: d, Rooms: room.New(time.Now), Now: time.Now, Logger: logger})
-	return New(Options{Directory: d, Courier: c, Presence: &presence{}, Logger: logger}), app
+	said := &presence{}
+	c := courier.New(courier.Options{Store: m, Archive: empty{}, Users: d, Open: d, Rooms: room.New(time.Now), Sessions: said, Now: time.Now, Logger: logger})
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { c.Run(ctx) })
+	tb.Cleanup(func() { cancel(); running.Wait() })
+	return New(Options{Directory: d, Courier: c, Presence: said, Logger: logger}), app
 }
 
 // A driver makes one call again and again, signed anew each time.

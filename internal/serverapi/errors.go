@@ -65,6 +65,7 @@ var kindRows = map[chat.Kind]ErrorRow{
 
 	chat.KindNoOpenChannel: {Status: 400, Code: 1003, Meaning: "The open channel does not exist.", Repeat: never},
 	chat.KindPairsFull:     {Status: 400, Code: 1002, Meaning: "The open channel has 100 pairs of metadata.", Repeat: never},
+	chat.KindKeepAliveFull: {Status: 400, Code: 1016, Meaning: "As many open channels are kept alive as the app setting open.keep-alive allows.", Repeat: never},
 }
 
 // What is wrong with a call before it comes to a verb has rows of its own.

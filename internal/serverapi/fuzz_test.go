@@ -33,6 +33,8 @@ func seedBodies(f *testing.F) []string {
 		chunkBody(1, "x", false, `"type":"html","user":{"a":[1]},"extra":"e"`, `"metadata":{"k":"v"}`), chunkBody(1, "x", true, ""),
 		`{"userId":"u","channelType":"1","channelId":"v","subchannelId":"s","isPin":1,"noDisturbLevel":"5","notificationLevel":5}`,
 		`{"userId":"u","tagId":"w","tagIds":["w"],"tags":[{"tagId":"w","tagName":"W"}],"channels":[{"channelId":"v","channelType":"3"}]}`,
+		`{"channelId":"c","channelIds":["c","d"],"destroyType":"1","ttlMinutes":60,"metadataOwnerId":"u","metadata":{"k":1},"allowedSendersList":["u"]}`,
+		`{"channelId":"c","participantIds":["u"],"messageTypes":["app:t"],"durationMinutes":1,"needNotify":1,"extra":"{}","order":2}`,
 		"", "{", `{"a":`+strings.Repeat("[", 100),
 	)
 }

@@ -1,6 +1,9 @@
 package serverapi
 
-import "github.com/parleychat/parley/internal/chat"
+import (
+	"github.com/parleychat/parley/internal/chat"
+	"github.com/parleychat/parley/internal/courier"
+)
 
 // An operation is one call of the API.
 type operation struct {
@@ -81,6 +84,48 @@ var operations = []operation{
 	{name: "removeTagFromChannels", path: "/v4/channel/tag/delete", limit: defaultLimit, serve: removeTagFromChannels},
 	{name: "listChannelsByTag", path: "/v4/channel/tag/list", limit: defaultLimit, serve: listChannelsByTag},
 	{name: "getChannelAttribute", path: "/v4/channel/attribute/get", limit: defaultLimit, serve: getChannelAttribute},
+
+	{name: "broadcastOpenChannelMessage", path: "/v4/open-channel/message/broadcast", idempotent: true, serve: broadcastOpen},
+	{name: "createOpenChannel", path: "/v4/open-channel/create", limit: defaultLimit, serve: createOpen},
+	{name: "getOpenChannel", path: "/v4/open-channel/get", limit: defaultLimit, serve: getOpen},
+	{name: "setOpenChannelDestroyType", path: "/v4/open-channel/destroy-type/set", limit: defaultLimit, serve: setOpenDestroyType},
+	{name: "addOpenChannelKeepAliveList", path: "/v4x/open-channel/keep-alive-list/add", limit: defaultLimit, serve: keepAlive(true)},
+	{name: "removeOpenChannelKeepAliveList", path: "/v4x/open-channel/keep-alive-list/remove", limit: defaultLimit, serve: keepAlive(false)},
+	{name: "getOpenChannelKeepAliveList", path: "/v4x/open-channel/keep-alive-list/get", limit: defaultLimit, serve: getKeptAlive},
+
+	{name: "listOpenChannelParticipants", path: "/v4/open-channel/participant/list", limit: defaultLimit, serve: listParticipants},
+	{name: "checkOpenChannelParticipantsExist", path: "/v4/open-channel/participant/exist", limit: defaultLimit, serve: checkParticipants},
+
+	{name: "addOpenChannelParticipantMuteList", path: "/v4/open-channel/participant/mute-list/add", limit: defaultLimit, serve: addTo(courier.MutedHere)},
+	{name: "removeOpenChannelParticipantMuteList", path: "/v4/open-channel/participant/mute-list/remove", limit: defaultLimit, serve: removeFrom(courier.MutedHere)},
+	{name: "getOpenChannelParticipantMuteList", path: "/v4/open-channel/participant/mute-list/get", limit: defaultLimit, serve: getListed(courier.MutedHere)},
+	{name: "addOpenChannelParticipantBanList", path: "/v4/open-channel/participant/ban-list/add", limit: defaultLimit, serve: addTo(courier.BannedHere)},
+	{name: "removeOpenChannelParticipantBanList", path: "/v4/open-channel/participant/ban-list/remove", limit: defaultLimit, serve: removeFrom(courier.BannedHere)},
+	{name: "getOpenChannelParticipantBanList", path: "/v4/open-channel/participant/ban-list/get", limit: defaultLimit, serve: getListed(courier.BannedHere)},
+	{name: "addOpenChannelGlobalMuteList", path: "/v4/open-channel/global-mute-list/add", alias: "/v4/open-channel/participant/global-mute-list/add", limit: defaultLimit, serve: addTo(courier.MutedInAll)},
+	{name: "removeOpenChannelGlobalMuteList", path: "/v4/open-channel/global-mute-list/remove", alias: "/v4/open-channel/participant/global-mute-list/remove", limit: defaultLimit, serve: removeFrom(courier.MutedInAll)},
+	{name: "getOpenChannelGlobalMuteList", path: "/v4/open-channel/global-mute-list/get", alias: "/v4/open-channel/participant/global-mute-list/get", limit: defaultLimit, serve: getListed(courier.MutedInAll)},
+	{name: "addOpenChannelFreezeList", path: "/v4/open-channel/freeze-list/add", limit: defaultLimit, serve: freeze(true)},
+	{name: "removeOpenChannelFreezeList", path: "/v4/open-channel/freeze-list/remove", limit: defaultLimit, serve: freeze(false)},
+	{name: "listFrozenOpenChannels", path: "/v4/open-channel/freeze-list/get", limit: defaultLimit, serve: listFrozen},
+	{name: "checkOpenChannelFreeze", path: "/v4/open-channel/freeze/check", limit: defaultLimit, serve: checkFrozen},
+	{name: "addOpenChannelParticipantAllowedSenderList", path: "/v4/open-channel/participant/allowed-sender-list/add", limit: defaultLimit, serve: addTo(courier.AllowedSenders)},
+	{name: "removeOpenChannelParticipantAllowedSenderList", path: "/v4/open-channel/participant/allowed-sender-list/remove", limit: defaultLimit, serve: removeFrom(courier.AllowedSenders)},
+	{name: "getOpenChannelParticipantAllowedSenderList", path: "/v4/open-channel/participant/allowed-sender-list/get", limit: defaultLimit, serve: getListed(courier.AllowedSenders)},
+
+	{name: "addOpenChannelPrioritySenderList", path: "/v4/open-channel/priority-sender-list/add", alias: "/v4/open-channel/participant/priority-sender-list/add", limit: defaultLimit, serve: addTo(courier.PrioritySenders)},
+	{name: "removeOpenChannelPrioritySenderList", path: "/v4/open-channel/priority-sender-list/remove", alias: "/v4/open-channel/participant/priority-sender-list/remove", limit: defaultLimit, serve: removeFrom(courier.PrioritySenders)},
+	{name: "getOpenChannelPrioritySenderList", path: "/v4/open-channel/priority-sender-list/get", alias: "/v4/open-channel/participant/priority-sender-list/get", limit: defaultLimit, serve: getListed(courier.PrioritySenders)},
+	{name: "addOpenChannelPriorityMessageTypeList", path: "/v4/open-channel/priority-message-type-list/add", limit: defaultLimit, serve: addTo(courier.PriorityTypes)},
+	{name: "removeOpenChannelPriorityMessageTypeList", path: "/v4/open-channel/priority-message-type-list/remove", limit: defaultLimit, serve: removeFrom(courier.PriorityTypes)},
+	{name: "getOpenChannelPriorityMessageTypeList", path: "/v4/open-channel/priority-message-type-list/get", limit: defaultLimit, serve: getListed(courier.PriorityTypes)},
+	{name: "addOpenChannelLowPriorityMessageTypeList", path: "/v4/open-channel/low-priority-message-type-list/add", limit: defaultLimit, serve: addTo(courier.LowTypes)},
+	{name: "removeOpenChannelLowPriorityMessageTypeList", path: "/v4/open-channel/low-priority-message-type-list/remove", limit: defaultLimit, serve: removeFrom(courier.LowTypes)},
+	{name: "getOpenChannelLowPriorityMessageTypeList", path: "/v4/open-channel/low-priority-message-type-list/get", limit: defaultLimit, serve: getListed(courier.LowTypes)},
+
+	// Behind all others about open channels, so that the tests that try every
+	// operation have channels to try them on.
+	{name: "destroyOpenChannels", path: "/v4/open-channel/destroy", limit: defaultLimit, serve: destroyOpen},
 
 	// Ours: below /v4x so that they never meet one of the platform's.
 	{name: "traceMessage", path: "/v4x/message/trace", limit: defaultLimit, serve: traceMessage},

@@ -120,6 +120,45 @@ var proofs = map[string]proof{
 	"deleteChannelTypeMessageMetadata": {effect: changes, of: aDirect, bodies: []string{`{"userId":$FROM,"channelType":1,"channelId":$TO,"messageUID":$UID,"keys":["a"]}`}},
 	"listChannelTypeMessageMetadata":   {effect: reads, of: aDirect, bodies: []string{`{"messageUID":$UID}`, `{"messageUID":$UID,"page":1}`}},
 
+	"broadcastOpenChannelMessage":    {effect: sends, bodies: []string{`{"fromUserId":$FROM,"messageType":"app:t","content":$TEXT,"isEchoToSender":1}`}},
+	"createOpenChannel":              {effect: changes, bodies: []string{`{"channelId":$ROOM,"destroyType":1,"ttlMinutes":125,"shouldFreeze":false,"allowedSendersList":[$FROM],"metadataOwnerId":$FROM,"metadata":{"k":"v"}}`}},
+	"getOpenChannel":                 {effect: reads, bodies: []string{`{"channelId":$ROOM}`}},
+	"setOpenChannelDestroyType":      {effect: changes, bodies: []string{`{"channelId":$ROOM,"destroyType":0,"ttlMinutes":200}`}},
+	"addOpenChannelKeepAliveList":    {effect: changes, bodies: []string{`{"channelId":$ROOM}`}},
+	"getOpenChannelKeepAliveList":    {effect: reads, bodies: []string{`{}`}},
+	"removeOpenChannelKeepAliveList": {effect: changes, bodies: []string{`{"channelIds":[$ROOM]}`}},
+
+	"listOpenChannelParticipants":       {effect: reads, bodies: []string{`{"channelId":$ROOM}`, `{"channelId":$ROOM,"pageSize":1,"order":2}`}},
+	"checkOpenChannelParticipantsExist": {effect: reads, bodies: []string{`{"channelId":$ROOM,"participantIds":[$FROM,$TO]}`}},
+
+	"addOpenChannelParticipantMuteList":             {effect: changes, bodies: []string{`{"channelId":$ROOM,"participantIds":[$FROM],"durationMinutes":7,"needNotify":true,"extra":"{}"}`}, sinceNow: true},
+	"removeOpenChannelParticipantMuteList":          {effect: changes, bodies: []string{`{"channelId":$ROOM,"participantIds":[$FROM],"needNotify":true}`}},
+	"getOpenChannelParticipantMuteList":             {effect: reads, bodies: []string{`{"channelId":$ROOM}`}},
+	"addOpenChannelParticipantBanList":              {effect: changes, bodies: []string{`{"channelId":$ROOM,"participantIds":[$TO],"durationMinutes":7,"needNotify":true}`}, sinceNow: true},
+	"removeOpenChannelParticipantBanList":           {effect: changes, bodies: []string{`{"channelId":$ROOM,"participantIds":[$TO],"needNotify":true}`}},
+	"getOpenChannelParticipantBanList":              {effect: reads, bodies: []string{`{"channelId":$ROOM}`}},
+	"addOpenChannelGlobalMuteList":                  {effect: changes, bodies: []string{`{"participantIds":[$FROM],"durationMinutes":7,"needNotify":true}`}, sinceNow: true},
+	"removeOpenChannelGlobalMuteList":               {effect: changes, bodies: []string{`{"participantIds":[$FROM],"needNotify":true}`}},
+	"getOpenChannelGlobalMuteList":                  {effect: reads, bodies: []string{`{}`}},
+	"addOpenChannelFreezeList":                      {effect: changes, bodies: []string{`{"channelId":$ROOM,"needNotify":true}`}},
+	"removeOpenChannelFreezeList":                   {effect: changes, bodies: []string{`{"channelId":$ROOM,"needNotify":true}`}},
+	"listFrozenOpenChannels":                        {effect: reads, bodies: []string{`{}`, `{"page":2,"pageSize":1}`}},
+	"checkOpenChannelFreeze":                        {effect: reads, bodies: []string{`{"channelId":$ROOM}`}},
+	"addOpenChannelParticipantAllowedSenderList":    {effect: changes, bodies: []string{`{"channelId":$ROOM,"participantIds":[$TO],"needNotify":true}`}},
+	"removeOpenChannelParticipantAllowedSenderList": {effect: changes, bodies: []string{`{"channelId":$ROOM,"participantIds":[$TO],"needNotify":true}`}},
+	"getOpenChannelParticipantAllowedSenderList":    {effect: reads, bodies: []string{`{"channelId":$ROOM}`}},
+
+	"addOpenChannelPrioritySenderList":            {effect: changes, bodies: []string{`{"channelId":$ROOM,"participantIds":[$FROM]}`}},
+	"removeOpenChannelPrioritySenderList":         {effect: changes, bodies: []string{`{"channelId":$ROOM,"participantIds":[$FROM]}`}},
+	"getOpenChannelPrioritySenderList":            {effect: reads, bodies: []string{`{"channelId":$ROOM}`}},
+	"addOpenChannelPriorityMessageTypeList":       {effect: changes, bodies: []string{`{"messageTypes":["app:gift"]}`}},
+	"removeOpenChannelPriorityMessageTypeList":    {effect: changes, bodies: []string{`{"messageTypes":["app:gift"]}`}},
+	"getOpenChannelPriorityMessageTypeList":       {effect: reads, bodies: []string{`{}`}},
+	"addOpenChannelLowPriorityMessageTypeList":    {effect: changes, bodies: []string{`{"messageTypes":["app:like"]}`}},
+	"removeOpenChannelLowPriorityMessageTypeList": {effect: changes, bodies: []string{`{"messageTypes":["app:like"]}`}},
+	"getOpenChannelLowPriorityMessageTypeList":    {effect: reads, bodies: []string{`{}`}},
+	"destroyOpenChannels":                         {effect: changes, bodies: []string{`{"channelIds":[$ROOM]}`}},
+
 	"setChannelPin": {effect: changes, bodies: []string{`{"userId":$FROM,"channelType":1,"channelId":$TO,"isPin":1}`}},
 
 	"setChannelPushNotification": {effect: changes, bodies: []string{`{"requestId":$FROM,"channelType":"1","channelId":$TO,"noDisturbLevel":5}`}},
@@ -187,6 +226,9 @@ var sameUsers = []string{
 // as makes a call as the estate's app.
 func (e *estate) as(path, body string, edits ...func(http.Header)) *reply {
 	e.w.t.Helper()
+	if path == roomBan+"/add" {
+		e.w.heard(e.app.ID) // a ban does not wait for what was said before it
+	}
 	h := e.w.signed(e.app)
 	h.Set("X-Request-Id", "call")
 	for _, edit := range edits {
@@ -268,6 +310,7 @@ func settle(w *world, app *chat.App, name string, variant int, users []string) *
 		e.must(block, `{"userId":`+id+`,"targetUserIds":[`+quoted(users[(i+2+variant)%len(users)])+`]}`)
 	}
 	e.now = w.clock.ms.Load() + 500
+	e.furnish(variant)
 	for _, o := range operations {
 		p := proofOf(w.t, &o)
 		for i := range users {
@@ -281,6 +324,32 @@ func settle(w *world, app *chat.App, name string, variant int, users []string) *
 		}
 	}
 	return e
+}
+
+// furnish gives every user an open channel in which they and the next one are, and
+// the app what it says of its channels.
+func (e *estate) furnish(variant int) {
+	kind := quoted("app:of-" + e.name)
+	e.must(priorityTypes+"/add", `{"messageTypes":[`+kind+`]}`)
+	e.must(lowTypes+"/add", `{"messageTypes":[`+kind+`]}`)
+	for i, u := range e.users {
+		_, next := e.pair(i)
+		other := quoted(e.users[(i+2+variant)%len(e.users)])
+		room := quoted(u)
+		e.must(createRoom, fmt.Sprintf(`{"channelId":%s,"ttlMinutes":%d,"shouldFreeze":%t}`, room, 100+i+variant, i%2 == variant))
+		e.w.sit(e.app.ID, u, u)
+		if i%2 == variant {
+			e.w.sit(e.app.ID, u, next)
+		}
+		if i%3 == variant {
+			e.must(keepAlivePath+"/add", `{"channelId":`+room+`}`)
+			e.must(globalMute+"/add", fmt.Sprintf(`{"participantIds":[%s],"durationMinutes":%d}`, room, 600+i+variant))
+		}
+		e.must(roomMute+"/add", fmt.Sprintf(`{"channelId":%s,"participantIds":[%s],"durationMinutes":%d}`, room, other, 500+i+variant))
+		e.must(roomBan+"/add", fmt.Sprintf(`{"channelId":%s,"participantIds":["evil-%d"],"durationMinutes":%d}`, room, i, 500+i+variant))
+		e.must(allowedSenders+"/add", `{"channelId":`+room+`,"participantIds":[`+other+`]}`)
+		e.must(prioritySenders+"/add", `{"channelId":`+room+`,"participantIds":[`+other+`]}`)
+	}
 }
 
 // useKeys sends everything once with the keys that others use too.
@@ -345,6 +414,7 @@ func (e *estate) picture() (lines []string) {
 			lines = append(lines, fmt.Sprintf("broadcast %+v", *b))
 		}
 	}
+	lines = append(lines, e.w.heard(e.app.ID)...)
 	e.w.said.mu.Lock()
 	defer e.w.said.mu.Unlock()
 	own := strconv.Itoa(int(e.app.ID)) + "/"

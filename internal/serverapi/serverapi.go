@@ -41,6 +41,7 @@ type Courier interface {
 	Archive
 	Channels
 	Cleaner
+	OpenChannels
 	Begin(ctx context.Context, app *chat.App, scope, field, key string, body []byte) (*courier.Claim, error)
 	Send(ctx context.Context, app *chat.App, s *courier.Send) (*courier.Sent, error)
 	SendChunk(ctx context.Context, app *chat.App, q *courier.StreamChunk) (*courier.Sent, error)

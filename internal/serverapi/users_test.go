@@ -127,6 +127,7 @@ func TestDocumentIsComplete(t *testing.T) {
 		castAll: broadcastAllFields.Names(), castOnline: broadcastOnlineFields.Names(), castRecall: recallBroadcastFields.Names(),
 		byTag: pushFields.Names(), byPackage: pushFields.Names(),
 	}
+	maps.Copy(tables, openTables())
 	maps.Copy(tables, archiveTables)
 	for path, item := range doc.Paths.Map() {
 		if !strings.HasPrefix(path, "/v4") {
@@ -217,7 +218,7 @@ func TestManualIsComplete(t *testing.T) {
 		updateFields.Names(), banFields.Names(), pageFields.Names(), muteFields.Names(), mutedFields.Names(), blockFields.Names(),
 		unblockFields.Names(), blocklistFields.Names(), traceFields.Names(), setTagsFields.Names(), getTagsFields.Names(),
 		broadcastAllFields.Names(), broadcastOnlineFields.Names(), recallBroadcastFields.Names(), pushFields.Names(),
-		audienceFields.Names(), pushedFields.Names(), noticeFields.Names()} {
+		audienceFields.Names(), pushedFields.Names(), noticeFields.Names(), slices.Concat(slices.Collect(maps.Values(openTables()))...)} {
 		for _, name := range names {
 			if !strings.Contains(string(manual), "`"+name+"`") {
 				t.Errorf("%s is missing", name)

@@ -67,6 +67,25 @@ const (
 	byTag      = "/v4/system-channel/tagged-users/send"
 	byPackage  = "/v4/system-channel/app-package-users/send"
 	tracePath  = "/v4x/message/trace"
+
+	createRoom    = "/v4/open-channel/create"
+	getRoom       = "/v4/open-channel/get"
+	destroyRooms  = "/v4/open-channel/destroy"
+	endRoom       = "/v4/open-channel/destroy-type/set"
+	keepAlivePath = "/v4x/open-channel/keep-alive-list" // and /add, /remove, /get, as those below
+	roomCast      = "/v4/open-channel/message/broadcast"
+
+	participants    = "/v4/open-channel/participant/list"
+	exist           = "/v4/open-channel/participant/exist"
+	roomMute        = "/v4/open-channel/participant/mute-list"
+	roomBan         = "/v4/open-channel/participant/ban-list"
+	globalMute      = "/v4/open-channel/global-mute-list"
+	freezeList      = "/v4/open-channel/freeze-list"
+	frozen          = "/v4/open-channel/freeze/check"
+	allowedSenders  = "/v4/open-channel/participant/allowed-sender-list"
+	prioritySenders = "/v4/open-channel/priority-sender-list"
+	priorityTypes   = "/v4/open-channel/priority-message-type-list"
+	lowTypes        = "/v4/open-channel/low-priority-message-type-list"
 )
 
 // A world is a server API over everything real below it, on a disk in memory.
@@ -79,6 +98,9 @@ type world struct {
 	store   *pebble.Store
 	courier *gate
 	rooms   *room.Rooms
+	commit  func(*store.Commit)
+	seats   []*seat
+	seated  atomic.Int64 // when not 0, the time that rooms go by
 	said    *presence
 	app     *chat.App
 	metrics *prometheus.Registry
@@ -251,11 +273,16 @@ func (w *world) open() {
 		w.t.Fatal(err)
 	}
 	tr := trace.New(s, w.said, w.clock.now)
-	w.rooms = room.New(w.clock.now)
+	w.rooms = room.New(func() time.Time {
+		if at := w.seated.Load(); at != 0 {
+			return time.UnixMilli(at)
+		}
+		return w.clock.now()
+	})
 	c = courier.New(courier.Options{
 		Store: s, Archive: s, Users: w.dir, Open: w.dir, Rooms: w.rooms, Sessions: w.said, Reach: tr, Now: w.clock.now, Logger: logger,
 	})
-	w.courier = &gate{Courier: c}
+	w.courier, w.commit = &gate{Courier: c}, c.OnCommit
 	w.handler = New(Options{
 		Directory: w.dir, Courier: w.courier, Presence: w.said, Tracer: tr, Now: w.clock.now, Logger: logger, Metrics: w.metrics,
 		Ready: func() error {
@@ -268,6 +295,7 @@ func (w *world) open() {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { c.Run(ctx) })
+	running.Go(func() { w.rooms.Run(ctx) })
 	running.Go(func() { c.RunDue(ctx) })
 	running.Go(func() { c.RunBroadcasts(ctx) })
 	running.Go(func() { courier.NewIndexer(s, logger).Run(ctx) })
@@ -279,6 +307,9 @@ func (w *world) open() {
 			w.t.Error(err)
 		}
 	})
+	for _, s := range w.seats { // clients come back by themselves
+		w.takeSeat(s)
+	}
 }
 
 // restart ends the process and starts it again on the same disk.

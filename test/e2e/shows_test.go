@@ -24,6 +24,13 @@ func TestStanding(t *testing.T) {
 	start(t).node("standing.mjs")
 }
 
+// What the backend does with open channels is what clients of the npm package meet
+// there: mutes and freezes refuse their messages, a ban and the end put them out.
+func TestOpenChannelOperations(t *testing.T) {
+	t.Parallel()
+	start(t).node("moderation.mjs")
+}
+
 // Echoes, history, recalls, new content, metadata, traces and blocklists, through
 // both doors, as clients of the npm package see them.
 func TestWhatBecomesOfMessages(t *testing.T) {
