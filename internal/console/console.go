@@ -19,6 +19,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/parleychat/parley/internal/chat"
@@ -61,6 +62,11 @@ type Console struct {
 	origin  *http.CrossOriginProtection
 	files   map[string]*file
 	sending chan struct{} // a place for each send under way
+
+	answering chan struct{} // a place for each answer that the bot writes
+	pace      time.Duration
+	close     sync.Once
+	closed    chan struct{}
 }
 
 // New makes the page. Nobody can use it before a Ticket is given out.
@@ -78,8 +84,14 @@ func New(o Options) *Console {
 		origin:  http.NewCrossOriginProtection(),
 		files:   pageFiles(),
 		sending: make(chan struct{}, maxSending),
+
+		answering: make(chan struct{}, maxAnswers), pace: botPace, closed: make(chan struct{}),
 	}
 }
+
+// Close has what is under way come to its end soon, because the server stops. It
+// waits for nothing: what is under way are requests.
+func (c *Console) Close() { c.close.Do(func() { close(c.closed) }) }
 
 // Ticket gives out the part of a link that lets one browser in, once, and says
 // until when.
@@ -170,6 +182,8 @@ func (c *Console) answer(w http.ResponseWriter, r *http.Request, name string) (a
 		do = c.token
 	case "send":
 		do = c.send
+	case "answer":
+		do = c.answers
 	default:
 		return nil, &refusal{http.StatusNotFound, "path", "There is nothing here."}
 	}

@@ -85,6 +85,10 @@ func (h *house) call(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, `{"code":1,"errorMessage":"no"}`)
 		return
 	}
+	if body["messageType"] == "RC:StreamMsg" {
+		fmt.Fprint(w, `{"code":0,"result":{"messageUID":"U1","messageId":"M1"}}`)
+		return
+	}
 	fmt.Fprint(w, `{"code":0}`)
 }
 
@@ -336,6 +340,7 @@ func TestSend(t *testing.T) {
 	for body, want := range map[string]noted{
 		`{"kind":"direct","from":"bob","text":" hi \"you\" "}`: {"/v4/direct-channel/message/send", map[string]any{
 			"fromUserId": "bob", "toUserIds": []any{"ann"}, "messageType": "RC:TxtMsg", "content": `{"content":"hi \"you\""}`, "isEchoToSender": 1.0,
+			"needReadReceipt": 1.0, "hasMetadata": 1.0,
 		}},
 		`{"kind":"system","text":"hi"}`: {"/v4/system-channel/message/send", map[string]any{
 			"fromUserId": "news", "toUserIds": []any{"ann", "bob"}, "messageType": "RC:TxtMsg", "content": `{"content":"hi"}`,
@@ -386,6 +391,60 @@ func TestSendMany(t *testing.T) {
 	v := b.ask(http.StatusOK, "send", `{"kind":"direct","from":"ann","text":"n","count":3}`)
 	if v["sent"] != 0.0 || v["status"] != 429.0 || fmt.Sprint(v["answer"]) != "map[code:1 errorMessage:no]" || len(h.calls) != 4 {
 		t.Errorf("refused: %v after %d calls", v, len(h.calls))
+	}
+}
+
+// The bot writes its answer in chunks of one stream, to the end, also when
+// whoever asked has gone.
+func TestAnswer(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.page.pace = time.Microsecond
+	b := h.enter()
+	r := request("answer", `{"user":"bob"}`)
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	_, body := b.do(r.WithContext(gone))
+	var text strings.Builder
+	for i, c := range h.calls {
+		content := c.body["content"].(map[string]any)
+		text.WriteString(content["content"].(string))
+		id, has := content["messageId"]
+		if c.path != "/v4/direct-channel/message/stream/send" || c.body["fromUserId"] != "bot" || c.body["toUserId"] != "bob" ||
+			content["seq"] != float64(i+1) || content["complete"] != (i == len(h.calls)-1) || has != (i > 0) || has && id != "M1" {
+			t.Errorf("chunk %d: %v", i+1, c)
+		}
+	}
+	if text.String() != botAnswer || len(h.calls) < 10 {
+		t.Errorf("%d chunks make %q", len(h.calls), &text)
+	}
+	if want := fmt.Sprintf(`"sent":%d,`, len(h.calls)); !strings.Contains(body, want) {
+		t.Errorf("told %s, without %s", body, want)
+	}
+	for _, body := range []string{`{"user":"alice"}`, `{}`, `{"user":"ann","text":"x"}`, ``} {
+		b.ask(http.StatusBadRequest, "answer", body)
+	}
+	// What is refused ends it.
+	h.calls, h.fail = nil, http.StatusTooManyRequests
+	if v := b.ask(http.StatusOK, "answer", `{"user":"ann"}`); v["sent"] != 0.0 || v["status"] != 429.0 || len(h.calls) != 1 {
+		t.Errorf("refused: %v after %d calls", v, len(h.calls))
+	}
+	for range maxAnswers {
+		h.page.answering <- struct{}{}
+	}
+	b.ask(http.StatusTooManyRequests, "answer", `{"user":"ann"}`)
+}
+
+// A server that stops does not wait for pauses: the answer comes to its end.
+func TestAnswerIsHurriedByClose(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.page.pace = time.Hour
+	b := h.enter()
+	h.page.Close()
+	h.page.Close()
+	if v := b.ask(http.StatusOK, "answer", `{"user":"ann"}`); v["sent"] != float64(len(h.calls)) || len(h.calls) < 10 {
+		t.Errorf("%v after %d calls", v, len(h.calls))
 	}
 }
 

@@ -41,6 +41,8 @@ type message struct {
 	Type     string   `json:"messageType"`
 	Content  string   `json:"content"`
 	Echo     int      `json:"isEchoToSender,omitempty"`
+	Receipt  int      `json:"needReadReceipt,omitempty"`
+	Metadata int      `json:"hasMetadata,omitempty"`
 }
 
 // A sendAnswer is what the call came to, in the server API's own words.
@@ -127,6 +129,8 @@ func (q *sendRequest) message() (path string, m *message, err error) {
 		}
 		m.From, m.Users = q.From, []string{to}
 		m.Echo = 1 // the sender's side shows it, too
+		// As what the users write themselves: with ticks, and open to reactions.
+		m.Receipt, m.Metadata = 1, 1
 	case "system":
 		m.Users = []string{ann, bob}
 	case "open":

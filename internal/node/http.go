@@ -139,6 +139,9 @@ func (n *Node) closeDoors(ctx context.Context) error {
 	if n.public == nil {
 		return nil // the start did not come so far
 	}
+	if n.demo != nil {
+		n.demo.Close()
+	}
 	var errs [3]error
 	n.servers.Go(func() { errs[0] = n.farewell(ctx) })
 	n.servers.Go(func() {

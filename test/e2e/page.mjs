@@ -1,5 +1,5 @@
-// The live page in a browser, as a visitor would use it: both sides, the cut
-// and the recovery, the backend. Arguments: the link, and a folder for
+// The live page in a browser, as a visitor would use it: both sides, what becomes
+// of messages, a stream, the cut and the recovery, the backend. Arguments: the link, and a folder for
 // screenshots, which are there to be looked at.
 
 import assert from 'node:assert/strict';
@@ -7,6 +7,8 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
+import { baseURL, issueToken, until } from './api.mjs';
+import { connect } from './client.mjs';
 
 const [link, shots] = process.argv.slice(2);
 const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
@@ -14,6 +16,7 @@ const profile = await mkdtemp(join(tmpdir(), 'parley-page-'));
 const complaints = [];
 const requests = new Set();
 const sockets = { open: 0, made: 0 };
+let isReloading = false;
 
 const context = await chromium.launchPersistentContext(profile, {
   executablePath,
@@ -28,6 +31,9 @@ try {
   const page = context.pages()[0] ?? await context.newPage();
   listen(page);
   await visit(page);
+  await becomes(page);
+  await streams(page);
+  await sizes(page);
   await page.close();
   await oddAnswers();
   await usedLink();
@@ -42,6 +48,11 @@ try {
 function listen(page) {
   page.on('console', (m) => { if (['error', 'warning'].includes(m.type())) complaints.push(`${m.type()}: ${m.text()}`); });
   page.on('pageerror', (err) => complaints.push(`uncaught: ${err.message}`));
+  page.on('requestfailed', (r) => {
+    // What a reload breaks off is not a failure.
+    if (!(isReloading && r.failure().errorText === 'net::ERR_ABORTED')) complaints.push(`failed: ${r.url()} ${r.failure().errorText}`);
+  });
+  page.on('response', (r) => { if (r.status() >= 400) complaints.push(`${r.status()}: ${r.url()}`); });
   page.on('request', (r) => { if (!r.url().startsWith('data:')) requests.add(new URL(r.url()).host); });
   page.on('websocket', (s) => {
     requests.add(new URL(s.url()).host);
@@ -67,6 +78,17 @@ function sideOf(page, user) {
       classes: [...row.classList],
     }))),
     see: (where, text, selector = '.message') => list(where).locator(selector, { hasText: text }).last().waitFor(),
+    message: (text, where = 'me') => list(where).locator('.message', { hasText: text }).last(),
+    // What can be done to a message stands beside it while it is pointed at.
+    async use(text, tool, where = 'me') {
+      const row = list(where).locator('.message', { hasText: text }).last();
+      await row.hover();
+      await row.locator(`.tool.${tool}`).click();
+    },
+    ticks: (text, state) => list('me').locator('.message.own', { hasText: text }).locator(`.ticks[data-ticks=${state}]`).last().waitFor(),
+    hint: (text) => root.locator('.talk.me .hint').filter({ hasText: text }).waitFor(),
+    unread: (text) => root.locator('.unread').filter({ hasText: text }).waitFor({ state: 'attached' }),
+    press: (name) => root.getByRole('button', { name, exact: true }).click(),
     state: (name) => page.locator(`#side-${user}[data-state="${name}"]`).waitFor(),
     cut: () => root.locator('.cut').click(),
     burst: () => root.locator('.burst').click(),
@@ -133,7 +155,7 @@ async function visit(page) {
     ['are you there?', ...Array.from({ length: 50 }, (_, i) => `While you were away (${i + 1} of 50)`)]);
   for (const [side, who] of [[ann, 'ann'], [bob, 'bob']]) {
     const rows = await side.messages('me');
-    assert.deepEqual(rows.map((m) => m.offset), rows.map((_, i) => i + 1), `the offsets of ${who}`);
+    assert.ok(rows.every((m, i) => i === 0 || m.offset > rows[i - 1].offset), `the offsets of ${who} grow`);
     assert.equal(rows.filter((m) => m.text === 'written while away').length, 1);
   }
   assert.deepEqual((await ann.messages('lobby')).filter((m) => m.classes.includes('caught')).map((m) => m.text), ['ann is away']);
@@ -152,22 +174,192 @@ async function visit(page) {
   await shoot(page, '4-frames');
 
   // Who opens it again in this browser goes on, and reads back what there was.
-  await page.reload();
-  await ann.state('connected');
+  await reload(page);
   await ann.see('me', 'welcome back');
   await ann.see('me', '(50 of 50)');
+}
 
-  // On a phone, and in the dark.
-  await page.emulateMedia({ colorScheme: 'dark' });
-  await shoot(page, '5-dark');
-  await page.setViewportSize({ width: 390, height: 844 });
-  await shoot(page, '6-phone-dark');
+// What becomes of messages shows on both sides: typing, reading, reactions, a
+// change, and taking back. It is all there again after a reload.
+async function becomes(page) {
+  const ann = sideOf(page, 'ann');
+  const bob = sideOf(page, 'bob');
+  const input = ann.root.locator('.talk.me input');
+
+  await input.pressSequentially('shall we');
+  await bob.hint('ann is typing');
+  await shoot(page, '5-typing');
+  await input.pressSequentially(' meet?');
+  await input.press('Enter');
+  await bob.see('me', 'shall we meet?', '.message.other');
+  await bob.hint(/^$/);
+  await ann.ticks('shall we meet?', 'read');
+
+  // Who looks away has read nothing, until they look again.
+  await bob.press('Look away');
+  await ann.write('me', 'seen by nobody');
+  await ann.write('me', 'nor this');
+  await bob.unread('2 unread');
+  await ann.ticks('nor this', 'sent');
+  await shoot(page, '6-unread');
+  assert.equal(await ann.message('seen by nobody').locator('[data-ticks]').getAttribute('data-ticks'), 'sent', 'read by nobody');
+  await bob.press('Look again');
+  await bob.unread(/^$/);
+  await ann.ticks('seen by nobody', 'read');
+  await ann.ticks('nor this', 'read');
+
+  // Reactions are metadata, set by either side.
+  const hearts = (side, text) => side.message(text).locator('.hearts');
+  await bob.use('shall we meet?', 'react');
+  for (const side of [ann, bob]) await hearts(side, 'shall we meet?').waitFor();
+  await ann.use('shall we meet?', 'react');
+  for (const side of [ann, bob]) await hearts(side, 'shall we meet?').filter({ hasText: '2' }).waitFor();
+  await bob.use('shall we meet?', 'react');
+  for (const side of [ann, bob]) await hearts(side, 'shall we meet?').filter({ hasText: /^$/ }).waitFor();
+  assert.equal(await hearts(bob, 'shall we meet?').getAttribute('aria-label'), 'liked by ann');
+
+  // With the keyboard alone: up to the message, on to its heart.
+  await bob.list('me').focus();
+  await page.keyboard.press('ArrowUp');
+  await page.keyboard.press('ArrowUp');
+  await page.keyboard.press('ArrowDown');
+  assert.equal(await page.evaluate(() => document.activeElement.querySelector('.text').textContent), 'nor this');
+  await page.keyboard.press('Tab');
+  await page.keyboard.press('Enter');
+  await hearts(ann, 'nor this').waitFor();
+  await page.keyboard.press('Tab');
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'text-bob-me', 'the way on is long');
+
+  // A change that is given up changes nothing; one that is made shows to both.
+  await ann.use('seen by nobody', 'edit');
+  await ann.hint('Changing your message');
+  await input.press('Escape');
+  await ann.hint(/^$/);
+  assert.equal(await input.inputValue(), '');
+  await ann.use('seen by nobody', 'edit');
+  await input.fill('seen by bob');
+  await input.press('Enter');
+  for (const side of [ann, bob]) await side.see('me', 'seen by bob', '.message:has(.changed)');
+  assert.equal(await ann.list('me').getByText('seen by nobody').count(), 0);
+
+  await ann.use('nor this', 'recall');
+  await ann.see('me', 'You took this message back', '.message.recalled');
+  await bob.see('me', 'ann took this message back', '.message.recalled');
+  assert.equal(await bob.list('me').locator('.recalled .tool').count(), 0);
+  await bob.write('lobby', 'a slip');
+  await ann.see('lobby', 'a slip');
+  await bob.use('a slip', 'recall', 'lobby');
+  await ann.see('lobby', 'bob took this message back', '.message.recalled');
+  await shoot(page, '7-becomes');
+
+  const before = { ann: await ann.messages('me'), bob: await bob.messages('me') };
+  await reload(page);
+  await ann.ticks('seen by bob', 'read');
+  await bob.see('me', 'ann took this message back', '.message.recalled');
+  for (const side of [ann, bob]) {
+    await side.see('me', 'seen by bob', '.message:has(.changed)');
+    await hearts(side, 'shall we meet?').waitFor();
+  }
+  for (const [side, who] of [[ann, 'ann'], [bob, 'bob']]) {
+    const words = (rows) => rows.map((m) => `${m.offset} ${m.text}`);
+    const now = words(await side.messages('me'));
+    assert.deepEqual(now, words(before[who]).slice(-now.length), `${who} after a reload`);
+  }
+}
+
+// A stream writes itself: it grows, goes on over a cut and a reload, and ends with
+// the text that history has.
+async function streams(page) {
+  const ann = sideOf(page, 'ann');
+  const bob = sideOf(page, 'bob');
+  const growing = (side) => side.list('me').locator('.message.stream').last();
+  const text = (side) => growing(side).locator('.text').textContent();
+  // The next length of the text that is another one.
+  const longer = async (side, than) => {
+    for (const end = Date.now() + 20_000; Date.now() < end;) {
+      const now = (await text(side)).length;
+      if (now > than) return now;
+    }
+    throw new Error(`the text has stayed at ${than} characters`);
+  };
+  const grown = async (side, times) => {
+    const lengths = [await longer(side, 0)];
+    while (lengths.length < times) lengths.push(await longer(side, lengths.at(-1)));
+    assert.ok(await growing(side).evaluate((e) => e.classList.contains('growing')), 'it has ended already');
+    return lengths;
+  };
+
+  // Typing that comes to nothing is shown for some seconds only.
+  await ann.root.locator('.talk.me input').fill('or rather');
+  await bob.hint('ann is typing');
+  await ann.root.locator('.talk.me input').fill('');
+
+  await ann.press('Ask the bot');
+  await growing(ann).waitFor();
+  const first = await grown(ann, 4);
+  await shoot(page, '8-stream');
+  await ann.cut();
+  await ann.state('cut');
+  const held = (await text(ann)).length;
+  assert.ok(held >= first.at(-1));
+  await page.waitForTimeout(1000);
+  assert.equal((await text(ann)).length, held, 'a cut network lets chunks through');
+  await ann.cut();
+  await ann.state('connected');
+  const caught = await longer(ann, held);
+  assert.ok(caught - held > 2 * (first[1] - first[0]), 'what was missed comes at once');
+  await ann.list('me').locator('.message.stream:not(.growing)').last().waitFor();
+  const whole = await written('ann');
+  assert.equal(await text(ann), whole);
+  await bob.hint(/^$/);
+
+  // A page that is opened in the middle begins with what there is.
+  await bob.press('Ask the bot');
+  await growing(bob).waitFor();
+  await grown(bob, 3);
+  await reload(page);
+  await growing(bob).waitFor();
+  await grown(bob, 3);
+  await bob.list('me').locator('.message.stream:not(.growing)').last().waitFor();
+  assert.equal(await text(bob), await written('bob'));
+  assert.equal(await text(ann), whole);
+  for (const side of [ann, bob]) assert.equal(await side.list('me').locator('.message.stream').count(), 1);
+  assert.equal(await page.getByText('was to come').count(), 0, 'an entry is missing');
+}
+
+// written is what history has of the bot's answer.
+async function written(user) {
+  const { client, seen } = connect(`${baseURL.replace(/^http/, 'ws')}/connection/websocket`, await issueToken(user));
+  await until(() => seen.connected > 0, 'a connection');
+  const { messages } = (await client.rpc('message.history', { channelType: 'direct', channelId: 'bot' })).data;
+  client.disconnect();
+  assert.equal(messages.length, 1);
+  const { content, complete } = JSON.parse(messages[0].content);
+  assert.ok(complete);
+  return content;
+}
+
+async function reload(page) {
+  isReloading = true;
+  await page.reload();
+  isReloading = false;
+  for (const user of ['ann', 'bob']) await sideOf(page, user).state('connected');
+}
+
+// On screens of all sizes, in the light and in the dark.
+async function sizes(page) {
+  for (const [name, width, height] of [['9-laptop', 1280, 800], ['a-phone', 390, 844], ['b-tablet', 900, 700]]) {
+    await page.setViewportSize({ width, height });
+    for (const colorScheme of ['light', 'dark']) {
+      await page.emulateMedia({ colorScheme });
+      const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+      assert.equal(wide, width, 'the page is wider than the screen');
+      await shoot(page, `${name}-${colorScheme}`);
+    }
+  }
   await page.emulateMedia({ colorScheme: 'light' });
-  const wide = await page.evaluate(() => document.documentElement.scrollWidth);
-  assert.equal(wide, 390, 'the page is wider than the phone');
-  await shoot(page, '7-phone', { fullPage: true });
-  await page.setViewportSize({ width: 900, height: 700 });
-  await shoot(page, '8-tablet', { fullPage: true });
+  await page.setViewportSize({ width: 390, height: 844 });
+  await shoot(page, 'c-phone-whole', { fullPage: true });
 }
 
 // An answer that comes after the entry it is about, and one that never comes,
@@ -179,7 +371,7 @@ async function oddAnswers() {
   await page.routeWebSocket(/\/connection\/websocket$/, (client) => {
     client.connectToServer().onMessage((frame) => {
       for (const one of frame.split('\n')) {
-        if (odd === '' || !one.includes('"rpc":{"data"')) {
+        if (odd === '' || !one.includes('"rpc":{"data":{"messageUID"')) {
           client.send(one);
         } else if (odd === 'late') {
           setTimeout(() => client.send(one), 500);
@@ -233,7 +425,7 @@ async function usedLink() {
   await page.goto(link);
   await page.getByRole('heading', { name: 'This link does not open the page any more' }).waitFor();
   await page.getByText('parley demo-link').waitFor();
-  await shoot(page, '9-used-link');
+  await shoot(page, 'd-used-link');
   await page.goto(link.split('#')[0]);
   await page.getByRole('heading', { name: 'This page needs a link' }).waitFor();
   await page.close();

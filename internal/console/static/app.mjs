@@ -3,7 +3,8 @@
 
 import * as door from './door.mjs';
 import { Side } from './side.mjs';
-import { View, element } from './view.mjs';
+import { element } from './message.mjs';
+import { View } from './view.mjs';
 
 const byID = (id) => document.getElementById(id);
 
@@ -37,7 +38,7 @@ function refused(err) {
 // A panel that tells what the backend did, in the API's own words.
 function showExchange(result) {
   const { path, request, status, answer, sent, millis } = result;
-  const line = element('p', 'outcome', sent === 1 ? `One call accepted, durable after ${millis.toFixed(1)} ms.` : `${sent} calls accepted, one after the other, in ${millis.toFixed(0)} ms.`);
+  const line = element('p', 'outcome', sent === 1 ? `One call accepted, durable after ${millis.toFixed(1)} ms.` : `${sent} calls accepted, one after the other, in ${millis < 1000 ? `${millis.toFixed(0)} ms` : `${(millis / 1000).toFixed(1)} s`}.`);
   if (status !== 200) line.textContent = sent ? `After ${sent} calls: status ${status}.` : `Refused with status ${status}.`;
   line.classList.toggle('bad', status !== 200);
   byID('exchange').replaceChildren(
@@ -59,9 +60,9 @@ function build({ version, app, users, channel }) {
   byID('server').textContent = `${version} · app ${app}`;
   const sides = {};
 
-  async function backend(what) {
+  async function backend(ask, what) {
     try {
-      const result = await door.send(what);
+      const result = await ask(what);
       showExchange(result);
       for (const user of users) {
         if (what.kind === 'system' || (what.kind === 'direct' && what.from !== user)) sides[user].piledUp(result.sent);
@@ -82,7 +83,10 @@ function build({ version, app, users, channel }) {
       user, peer, channel, view, getToken: door.token,
       onAccepted: (to, n) => sides[to].piledUp(n),
     });
-    view.attach(sides[user], { onBurst: () => backend({ kind: 'direct', from: peer, text: 'While you were away', count: 50 }) });
+    view.attach(sides[user], {
+      onBurst: () => backend(door.send, { kind: 'direct', from: peer, text: 'While you were away', count: 50 }),
+      onAsk: () => backend(door.answer, { user }),
+    });
   }
   const jump = element('a', '', 'backend');
   jump.href = '#backend';
@@ -100,7 +104,7 @@ function build({ version, app, users, channel }) {
     e.preventDefault();
     const button = form.querySelector('button');
     button.disabled = true;
-    await backend({ kind: form.elements.kind.value, text: form.elements.text.value });
+    await backend(door.send, { kind: form.elements.kind.value, text: form.elements.text.value });
     button.disabled = false;
   });
 

@@ -36,3 +36,4 @@ export const exchange = (ticket) => ask('session', { ticket });
 export const page = () => ask('page');
 export const token = async (user) => (await ask('token', { user })).token;
 export const send = (what) => ask('send', what);
+export const answer = ({ user }) => ask('answer', { user });

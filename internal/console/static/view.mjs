@@ -1,15 +1,8 @@
-// One side of the page. Text from messages goes in as text, never as markup.
+// One side of the page.
+
+import { Message, element } from './message.mjs';
 
 const keptRows = 300; // in one list; older ones leave the page
-const clock = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit', second: '2-digit', hour12: false });
-
-export function element(name, className, ...content) {
-  const e = document.createElement(name);
-  if (className) e.className = className;
-  e.append(...content);
-  return e;
-}
-
 export class View {
   #root;
   #lists = {};
@@ -18,6 +11,8 @@ export class View {
   #cuts = {}; // the line under which the current recovery is
   #line = null;
   #jump;
+  #side = null;
+  #editing = null; // the own message that is being changed
 
   constructor({ user, peer, channel, jump }) {
     const part = document.getElementById('side-template').content.cloneNode(true);
@@ -34,6 +29,8 @@ export class View {
     this.#find('.avatar').textContent = user[0].toUpperCase();
     this.#find('.burst').textContent = `50 from ${peer}`;
     this.#find('.burst').title = `The backend sends ${user} 50 messages of ${peer}`;
+    this.#find('.ask').title = `The backend writes to ${user} in chunks, as an answer that is still being made`;
+    this.#find('.look').title = `Nobody looks at what ${user} gets: it stays unread`;
     this.#talk('me', `Timeline`, 'direct and system messages', `Message to ${peer}`, `Nothing yet. Write as ${peer}, on the other side.`);
     this.#talk('lobby', `#${channel}`, 'open channel', `Message to the ${channel}`, 'An open channel shows what is said while you are here.');
     this.#find('.frames').addEventListener('toggle', () => this.#frames());
@@ -58,6 +55,8 @@ export class View {
     const name = talk.querySelector('label');
     name.htmlFor = input.id;
     name.textContent = `${label}, as ${this.user}`;
+    list.addEventListener('keydown', (e) => this.#walk(list, e));
+    list.addEventListener('focusin', (e) => this.#reach(list, e.target.closest('.message')));
     // A list that gets smaller, because frames are shown, stays at its end.
     new ResizeObserver(() => this.#scroll()).observe(list);
     // Only going up lets go of the end: a list that has grown since the last
@@ -71,26 +70,108 @@ export class View {
     this.#lists[where] = list;
   }
 
-  attach(side, { onBurst }) {
+  attach(side, { onBurst, onAsk }) {
+    this.#side = side;
     this.#line = side.line;
     for (const where of ['me', 'lobby']) {
       const form = this.#find(`.talk.${where} form`);
+      const input = form.elements.text;
       form.addEventListener('submit', (e) => {
         e.preventDefault();
-        const text = form.elements.text.value.trim();
+        const text = input.value.trim();
         if (!text) return;
-        form.elements.text.value = '';
-        side.write(where, text);
+        const row = where === 'me' ? this.#editing : null;
+        this.#stopEditing();
+        input.value = '';
+        if (row) side.edit(row, text);
+        else side.write(where, text);
       });
     }
+    const input = this.#find('.talk.me input');
+    input.addEventListener('input', () => { if (input.value.trim() && !this.#editing) side.types(); });
+    input.addEventListener('keydown', (e) => { if (e.key === 'Escape') this.#stopEditing(); });
     this.#find('.cut').addEventListener('click', () => (side.line.isCut ? side.mend() : side.cut()));
-    const burst = this.#find('.burst');
-    burst.addEventListener('click', async () => {
-      burst.disabled = true;
-      await onBurst();
-      burst.disabled = false;
+    this.#find('.look').addEventListener('click', () => {
+      side.look(!side.isAway);
+      this.#find('.look').textContent = side.isAway ? 'Look again' : 'Look away';
+      this.#find('.look').classList.toggle('strong', side.isAway);
+      this.#root.classList.toggle('away', side.isAway);
     });
+    this.#busyDuring('.burst', onBurst);
+    this.#busyDuring('.ask', onAsk);
     side.line.addEventListener('frame', () => this.#frames());
+  }
+
+  #busyDuring(selector, work) {
+    const button = this.#find(selector);
+    button.addEventListener('click', async () => {
+      button.disabled = true;
+      await work();
+      button.disabled = false;
+    });
+  }
+
+  // walk moves between the messages of a list with the arrow keys.
+  #walk(list, e) {
+    const steps = { ArrowUp: 'previousElementSibling', ArrowDown: 'nextElementSibling' };
+    if (!steps[e.key] || e.altKey || e.ctrlKey || e.metaKey) return;
+    const from = e.target.closest('.message');
+    let to = from ? from[steps[e.key]] : list.lastElementChild;
+    while (to && !to.classList.contains('message')) to = to[e.key === 'ArrowUp' ? steps.ArrowUp : steps.ArrowDown];
+    if (!to) return;
+    e.preventDefault();
+    to.focus();
+  }
+
+  // reach puts the tools of one message of a list within reach of the Tab key:
+  // those of hundreds would stand between the list and what comes after it.
+  #reach(list, li) {
+    for (const b of list.querySelectorAll('.tool:not([tabindex="-1"])')) if (!li?.contains(b)) b.tabIndex = -1;
+    for (const b of li?.querySelectorAll('.tool') ?? []) b.tabIndex = 0;
+  }
+
+  // What stands above where one writes: who is typing, or what is being changed.
+
+  #hint(text, isLively = false) {
+    const hint = this.#find('.talk.me .hint');
+    hint.textContent = text;
+    hint.classList.toggle('lively', isLively);
+  }
+
+  #typists = [];
+
+  typing(users) {
+    this.#typists = users;
+    if (this.#editing) return;
+    this.#hint(users.length === 0 ? '' : `${users.join(' and ')} ${users.length > 1 ? 'are' : 'is'} typing`, users.length > 0);
+  }
+
+  #startEditing(row) {
+    const input = this.#find('.talk.me input');
+    this.#stopEditing();
+    this.#editing = row;
+    row.message.element.classList.add('edited-now');
+    input.value = row.text;
+    this.#hint('Changing your message. Escape leaves it as it is.');
+    this.#find('.talk.me .send').textContent = 'Change';
+    input.focus();
+    input.select();
+  }
+
+  #stopEditing() {
+    if (!this.#editing) return;
+    this.#editing.message.element.classList.remove('edited-now');
+    this.#editing = null;
+    this.#find('.talk.me input').value = '';
+    this.#find('.talk.me .send').textContent = 'Send';
+    this.typing(this.#typists);
+  }
+
+  unread(n) {
+    const badge = this.#find('.unread');
+    const text = n === 0 ? '' : `${n} unread`;
+    badge.textContent = text;
+    this.#jump.dataset.unread = n || '';
   }
 
   state(name, text) {
@@ -115,53 +196,39 @@ export class View {
   // Rows.
 
   add(where, row) {
-    row.element = element('li', 'message');
-    this.#fill(row);
-    this.#place(where, row.element, row.offset);
+    row.message = new Message(row, {
+      peer: this.peer,
+      actions: {
+        user: this.user, edit: (r) => this.#startEditing(r), recall: (r) => this.#side.recall(r), react: (r) => this.#side.react(r),
+      },
+    });
+    this.#place(where, row.message.element, row.offset);
   }
 
   change(where, row) {
-    this.#fill(row);
-    if (row.offset && Number(row.element.dataset.at) !== row.offset) this.#place(where, row.element, row.offset);
+    row.message.fill();
+    if (row.recalled && this.#editing === row) this.#stopEditing();
+    const li = row.message.element;
+    if (row.offset && Number(li.dataset.at) !== row.offset) this.#place(where, li, row.offset);
   }
 
-  remove(where, row) { row.element.remove(); }
+  // grow is for the text of a stream.
+  grow(row) {
+    if (row.stream.complete) row.message.fill();
+    else row.message.grow();
+    this.#scroll();
+  }
+
+  remove(where, row) {
+    if (this.#editing === row) this.#stopEditing();
+    row.message.element.remove();
+  }
 
   gone(where, offset) {
     this.#place(where, element('li', 'note', `#${offset} is not kept any more`), offset);
   }
 
   note(where, text) { this.#place(where, element('li', 'note', text)); }
-
-  #fill(row) {
-    const li = row.element;
-    li.className = ['message', row.own ? 'own' : 'other', row.mark, row.status, row.raw ? 'raw' : ''].filter(Boolean).join(' ');
-    if (row.uid) li.dataset.uid = row.uid;
-    const parts = [];
-    if (!row.own && (row.from !== this.peer || row.channelType === 'system')) {
-      parts.push(element('span', 'from', row.from, row.channelType === 'system' ? element('small', '', 'system') : ''));
-    } else if (!row.own && row.channelType === 'open') {
-      parts.push(element('span', 'from', row.from));
-    } else if (row.own && row.channelType === 'direct' && row.channelId !== this.peer) {
-      parts.push(element('span', 'from', `to ${row.channelId}`));
-    }
-    if (row.raw) parts.push(element('span', 'from', element('small', '', row.type)));
-    parts.push(element('span', 'text', row.text));
-
-    // Under the text is where marks of what happens to a message stand.
-    const meta = element('span', 'meta');
-    if (row.mark === 'caught') meta.append(element('span', 'mark', 'caught up'));
-    if (row.offset) meta.append(element('span', 'offset', `#${row.offset}`));
-    if (row.status === 'accepted') {
-      const time = element('time', '', clock.format(row.sentAt));
-      time.dateTime = new Date(row.sentAt).toISOString();
-      meta.append(time);
-    } else {
-      meta.append(element('span', 'status', { sending: 'sending …', waiting: 'waits for the network', failed: row.error }[row.status]));
-    }
-    parts.push(meta);
-    li.replaceChildren(...parts);
-  }
 
   // place keeps a list in the order of its offsets; what has none yet is last.
   #place(where, li, offset) {
@@ -207,7 +274,7 @@ export class View {
   caught(where, catchUp) {
     const n = catchUp[where];
     const away = catchUp.away ? `Away for ${seconds(catchUp.away)}. ` : 'Connected again. ';
-    let what = where === 'me' ? 'Nothing was missed.' : '';
+    let what = where === 'me' ? 'No message was missed.' : '';
     if (n > 0) what = `${n} caught up in ${Math.max(1, Math.round(catchUp.took))} ms.`;
     this.#cuts[where].textContent = away + what;
     if (where === 'me' && n > 0) this.state('connected', `Connected · ${n} caught up`);
