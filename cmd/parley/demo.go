@@ -46,6 +46,7 @@ type demo struct {
 	mu       sync.Mutex
 	promised map[string][]string // user → UIDs that were answered for their timeline
 	results  []check
+	beats    []beat
 }
 
 // A check is one promise and whether it was kept.
@@ -55,7 +56,8 @@ type check struct {
 	Detail  string `json:"detail"`
 }
 
-// Run shows what Parley promises, on a node that is killed in the middle.
+// Run tells the story of one message, and then shows what Parley promises on a
+// node that is killed in the middle.
 func (c *demoCmd) Run(ctx context.Context, s *streams) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, demoTime)
 	defer cancel()
@@ -88,10 +90,10 @@ func (d *demo) say(format string, args ...any) {
 }
 
 func (d *demo) show(ctx context.Context) error {
-	d.say("Parley demo: one node, three users, and a crash in the middle.\n")
+	d.say("Parley demo: the story of one message, and then a crash in the middle of many.\n")
 	defer d.leave()
 	for _, step := range []func(context.Context) error{
-		d.startNode, d.connectUsers, d.sendOneOfEach, d.choLeaves, d.sendThroughCrash, d.choReturns,
+		d.startNode, d.tellStory, d.connectUsers, d.sendOneOfEach, d.choLeaves, d.sendThroughCrash, d.choReturns,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -423,7 +425,7 @@ func (d *demo) verdict(asJSON bool) error {
 		d.say("  %s  %s (%s)", word, c.Promise, c.Detail)
 	}
 	if asJSON {
-		if err := d.streams.json(map[string]any{"kept": broken == 0, "promises": d.results}); err != nil {
+		if err := d.streams.json(map[string]any{"kept": broken == 0, "promises": d.results, "story": d.beats}); err != nil {
 			return err
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/parleychat/parley/internal/client"
@@ -160,56 +159,4 @@ func (c *tailCmd) show(s *streams, e client.Event) error {
 	}
 	_, err := fmt.Fprintf(w, "%s  %s\n", time.Now().Format(time.TimeOnly), line)
 	return err
-}
-
-// An event is a publication's data, as far as a line shows it.
-type event struct {
-	Event   string  `json:"event"`
-	Message message `json:"message"`
-}
-
-type message struct {
-	UID         string `json:"messageUID"`
-	ChannelType string `json:"channelType"`
-	ChannelID   string `json:"channelId"`
-	From        string `json:"fromUserId"`
-	Direction   string `json:"direction"`
-	Type        string `json:"messageType"`
-	Content     string `json:"content"`
-	SentAt      int64  `json:"sentAt"`
-}
-
-// text is what a person would read: the text of a text message, and otherwise
-// its type and size.
-func (m *message) text() string {
-	var txt struct {
-		Content string `json:"content"`
-	}
-	if m.Type == "RC:TxtMsg" && json.Unmarshal([]byte(m.Content), &txt) == nil {
-		return fmt.Sprintf("%q", txt.Content)
-	}
-	return fmt.Sprintf("[%s, %d bytes]", m.Type, len(m.Content))
-}
-
-func describeEvent(p client.Publication) string {
-	var e event
-	if err := json.Unmarshal(p.Data, &e); err != nil {
-		return "not understood: " + string(p.Data)
-	}
-	place := "      "
-	if p.Offset > 0 {
-		place = fmt.Sprintf("#%-5d", p.Offset)
-	}
-	if e.Event != "message" {
-		return place + " " + string(p.Data)
-	}
-	m := &e.Message
-	who := m.From + " → me"
-	switch {
-	case strings.HasPrefix(p.Channel, "open:"):
-		who = m.From + " in " + m.ChannelID
-	case m.Direction == "out":
-		who = "me → " + m.ChannelID
-	}
-	return fmt.Sprintf("%s %-6s  %s: %s", place, m.ChannelType, who, m.text())
 }

@@ -14,7 +14,7 @@ import (
 const bot = "bot"
 
 const (
-	botPace    = 120 * time.Millisecond // between two chunks
+	botPace    = 150 * time.Millisecond // between two chunks
 	botWords   = 2                      // in a chunk
 	botTime    = 30 * time.Second       // for a whole answer, pauses included
 	maxAnswers = 4                      // under way, for all sessions

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -251,8 +252,24 @@ func TestFirstApp(t *testing.T) {
 func TestDemo(t *testing.T) {
 	t.Parallel()
 	out, errOut, code := parley(t, "demo")
-	if code != 0 || strings.Contains(out, "BROKEN") || strings.Count(out, "\n  kept    ") != 9 {
+	if code != 0 || strings.Contains(out, "BROKEN") || strings.Count(out, "\n  kept    ") != 10 {
 		t.Errorf("code %d\n%s%s", code, out, errOut)
+	}
+	// The story of one message: what happens to it, in this order, and where in
+	// the timeline of whom it is about.
+	var got []string
+	for _, m := range regexp.MustCompile(`(?m)^   \d\d:\d\d:\d\d\.\d{3}  (\w+) +(#\d+)? `).FindAllStringSubmatch(out, -1) {
+		got = append(got, strings.TrimSpace(m[1]+" "+m[2]))
+	}
+	want := []string{"sent #1", "arrived #1", "missed #1", "recovered #1", "read #2", "synced #2", "receipt #2", "metadata #3", "recalled #4", "traced"}
+	if !slices.Equal(got, want) {
+		t.Errorf("the story is told as %q, want %q\n%s", got, want, out)
+	}
+	_, trace, _ := strings.Cut(out, "What parley trace says of it now:")
+	for _, part := range []string{"from       dan, through the client protocol", "device phone: written", "device laptop: written", "device phone is past it", "recalled "} {
+		if !strings.Contains(trace, part) {
+			t.Errorf("the trace lacks %q:\n%s", part, trace)
+		}
 	}
 }
 
