@@ -80,6 +80,8 @@ type Settings struct {
 	LimitBroadcastOnline Rate
 
 	LimitOpenBroadcast Rate
+	LimitOpenMetadata  Rate
+	LimitParticipants  Rate
 
 	AuthWindow time.Duration
 	AuthReplay bool
@@ -133,11 +135,13 @@ var AppSettings = []Setting{
 	rateSetting("limits.history", "10/s", "Calls of each operation that lists history.", func(s *Settings) *Rate { return &s.LimitHistory }),
 	rateSetting("limits.stream", "100/s", "Chunks of streams, the first of each not counted: that one is a direct message.", func(s *Settings) *Rate { return &s.LimitStream }),
 	rateSetting("limits.open-broadcast", "1/s", "Broadcasts to all open channels.", func(s *Settings) *Rate { return &s.LimitOpenBroadcast }),
-	rateSetting("limits.client", "5/s", "Messages that each client connection may send.", func(s *Settings) *Rate { return &s.LimitClient }),
 	rateSetting("limits.user-tags", "10/s", "Calls that set users' tags.", func(s *Settings) *Rate { return &s.LimitUserTags }),
 	rateSetting("limits.broadcast-hour", "2/h", "Broadcasts to all users, by tags and by app packages, taken together; and, for themselves, recalls of broadcasts.", func(s *Settings) *Rate { return &s.LimitBroadcastHour }),
 	rateSetting("limits.broadcast-day", "3/d", "The same over a longer time: both limits hold.", func(s *Settings) *Rate { return &s.LimitBroadcastDay }),
 	rateSetting("limits.broadcast-online", "60/m", "Broadcasts to those who are online.", func(s *Settings) *Rate { return &s.LimitBroadcastOnline }),
+	rateSetting("limits.open-metadata", "100/s", "Pairs of open channels' metadata that are set or removed, of both together.", func(s *Settings) *Rate { return &s.LimitOpenMetadata }),
+	rateSetting("limits.client", "5/s", "Messages that each client connection may send, and changes of open channels' metadata that it may make.", func(s *Settings) *Rate { return &s.LimitClient }),
+	rateSetting("limits.participants", "20/m", "How often a device of a user may ask who is in an open channel, and then not more than once a second.", func(s *Settings) *Rate { return &s.LimitParticipants }),
 	durationSetting("auth.window", "5m", 0, 24*time.Hour, "How far a call's Timestamp may be from the server's clock, either way. 0 turns the check off, and with it the replay guard.", func(s *Settings) *time.Duration { return &s.AuthWindow }),
 	boolSetting("auth.replay", "true", "Refuse a second call with the same four auth headers within the window.", func(s *Settings) *bool { return &s.AuthReplay }),
 	durationSetting("tokens.lifetime", "0", 0, 10*365*24*time.Hour, "How long access tokens are valid, counted from issue. 0 is for ever.", func(s *Settings) *time.Duration { return &s.TokenLifetime }),

@@ -54,6 +54,7 @@ func TestDefaultSettings(t *testing.T) {
 		LimitDirect: Rate{6000, time.Minute}, LimitSystem: Rate{100, time.Second}, LimitOpen: Rate{100, time.Second},
 		LimitToken: Rate{200, time.Second}, LimitDefault: Rate{100, time.Second}, LimitHistory: Rate{10, time.Second}, LimitClient: Rate{5, time.Second},
 		LimitStream: Rate{100, time.Second}, StreamIdle: time.Minute,
+		LimitOpenMetadata: Rate{100, time.Second}, LimitParticipants: Rate{20, time.Minute},
 		AuthWindow: 5 * time.Minute, AuthReplay: true, MissedDays: 7, History: true, Sessions: 32,
 		OpenIdle: time.Hour, OpenSingle: true, KeepAlive: 100, LimitOpenBroadcast: Rate{1, time.Second},
 		Intake: true, IntakeWindow: 200 * time.Millisecond, IntakeShared: 20, IntakeHigh: 20, IntakeAllowlisted: 20,

@@ -42,6 +42,7 @@ const (
 	KindPairTaken                   // the pair is somebody else's
 	KindPairsFull                   // the open channel has as many pairs as it may have
 	KindKeepAliveFull               // as many open channels are kept alive as the app may have
+	KindNotInOpen                   // the user is not in the open channel
 )
 
 var kindNames = [...]string{
@@ -75,6 +76,7 @@ var kindNames = [...]string{
 	KindPairTaken:       "pair_taken",
 	KindPairsFull:       "pairs_full",
 	KindKeepAliveFull:   "keep_alive_full",
+	KindNotInOpen:       "not_in_open",
 }
 
 // String is the kind's name in metrics and logs.

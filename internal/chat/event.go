@@ -17,8 +17,8 @@ type Event struct {
 	Content string // update: the new one; of a stream's chunk its text
 	Seq     uint64 // of a stream's chunk
 
-	Set     map[string]string // metadata: pairs that are new or changed
-	Removed []string          // metadata: keys that are gone
+	Set     map[string]string // metadata, of a message or an open channel: pairs that are new or changed
+	Removed []string          // keys that are gone
 
 	UIDs []UID // read, delete: of the messages it is about
 	UpTo UID   // in place of them: all up to here

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 func TestCheckID(t *testing.T) {
@@ -262,4 +263,59 @@ func BenchmarkCheck(b *testing.B) {
 			}
 		})
 	}
+}
+
+func TestOpenPairsRules(t *testing.T) {
+	t.Parallel()
+	pairs := func(n int) map[string]string {
+		m := map[string]string{}
+		for i := range n {
+			m[strings.Repeat("k", i+1)] = "v"
+		}
+		return m
+	}
+	for _, tt := range []struct {
+		name  string
+		pairs map[string]string
+		want  string
+	}{
+		{"none", nil, ""},
+		{"20 pairs", pairs(20), ""},
+		{"21 pairs", pairs(21), "m: at most 20 pairs, got 21"},
+		{"every character", map[string]string{"aZ09+=-_": ""}, ""},
+		{"the longest key", map[string]string{strings.Repeat("k", 128): "v"}, ""},
+		{"a key too long", map[string]string{strings.Repeat("k", 129): "v"}, "m key: at most 128 characters, got 129"},
+		{"a long key of foreign characters", map[string]string{strings.Repeat("é", 129): "v"}, "m key: at most 128 characters, got 129"},
+		{"no key", map[string]string{"": "v"}, "m key: must not be empty"},
+		{"a dot", map[string]string{"a.b": "v"}, `m key: "a.b" may hold only letters, digits and + = - _`},
+		{"the longest value", map[string]string{"k": strings.Repeat("é", 4096)}, ""},
+		{"a value too long", map[string]string{"k": strings.Repeat("é", 4097)}, "m.k: at most 4096 characters, got 4097"},
+	} {
+		got := ""
+		if err := CheckOpenPairs("m", MaxOpenPairsPerCall, tt.pairs); err != nil {
+			got = err.Error()
+		}
+		if got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+	if err := CheckOpenKeys("keys", []string{"a", "b c"}); err == nil || err.Error() != `keys[1]: "b c" may hold only letters, digits and + = - _` {
+		t.Error(err)
+	}
+}
+
+func FuzzOpenPairs(f *testing.F) {
+	f.Add("k", "v")
+	f.Add("é", "\xff")
+	f.Fuzz(func(t *testing.T, k, v string) {
+		err := CheckOpenPairs("m", MaxOpenPairsPerCall, map[string]string{k: v})
+		good := len(k) >= 1 && len(k) <= 128 && utf8.RuneCountInString(v) <= 4096 &&
+			strings.Trim(k, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+=-_") == ""
+		if good != (err == nil) {
+			t.Fatalf("%q: %v", k, err)
+		}
+		if kind := KindOf(err); err != nil && kind != KindInvalid && kind != KindTooLong {
+			t.Fatalf("%v is of kind %s", err, kind)
+		}
+	})
 }

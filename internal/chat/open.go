@@ -1,8 +1,11 @@
 package chat
 
 import (
+	"fmt"
 	"maps"
+	"slices"
 	"time"
+	"unicode/utf8"
 )
 
 // An OpenChannel is what is known of one life of an open channel beyond what is
@@ -79,6 +82,62 @@ type OpenPair struct {
 	Owner      string // who set it
 	AutoDelete bool   // it goes when its owner leaves
 	UpdatedAt  int64  // Unix ms
+
+	// Stay names the owner's stay in the channel that the pair ends with, by when
+	// it began (Unix ms). It is 0 when the owner has not been there since the pair
+	// was set, and when AutoDelete is off.
+	Stay int64
+}
+
+// Limits of an open channel's metadata. Values are limited like those of messages.
+const (
+	MaxOpenPairs        = 100 // in one channel
+	MaxOpenPairKey      = 128 // characters
+	MaxOpenPairsPerCall = 20
+)
+
+// CheckOpenPairs says whether the pairs of one request, up to limit, can be set in
+// an open channel.
+func CheckOpenPairs(field string, limit int, pairs map[string]string) error {
+	if len(pairs) > limit {
+		return Invalidf(field, "at most %d pairs, got %d", limit, len(pairs))
+	}
+	// In an order, so that the same request has the same error.
+	for _, k := range slices.Sorted(maps.Keys(pairs)) {
+		if err := checkOpenKey(field+" key", k); err != nil {
+			return err
+		}
+		if n := utf8.RuneCountInString(pairs[k]); n > MaxMetadataValue {
+			return TooLong(field+"."+k, MaxMetadataValue, n, "characters")
+		}
+	}
+	return nil
+}
+
+// CheckOpenKeys says whether these can be keys of an open channel's metadata.
+func CheckOpenKeys(field string, keys []string) error {
+	for i, k := range keys {
+		if err := checkOpenKey(fmt.Sprintf("%s[%d]", field, i), k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkOpenKey(field, k string) error {
+	if k == "" {
+		return Invalid(field, "must not be empty")
+	}
+	// A key of foreign characters is not echoed back whole.
+	if n := utf8.RuneCountInString(k); n > MaxOpenPairKey {
+		return TooLong(field, MaxOpenPairKey, n, "characters")
+	}
+	for i := range len(k) {
+		if !isMetadataKeyByte(k[i]) {
+			return Invalidf(field, "%q may hold only letters, digits and + = - _", k)
+		}
+	}
+	return nil
 }
 
 // EndsAt is when the channel ends by itself, counting activity from no earlier

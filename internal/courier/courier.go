@@ -89,6 +89,8 @@ type Courier struct {
 	claims  claims
 	turns   *turn.Turns // of messages
 	owners  *turn.Turns // of users, for what they have made of their channels
+	telling *turn.Turns // of open channels that change and tell of it
+	began   int64       // Unix ms
 
 	sessions    Sessions
 	casts       casts
@@ -120,6 +122,8 @@ func New(o Options) *Courier {
 		metrics: newMetrics(o.Metrics),
 		turns:   turn.New(),
 		owners:  turn.New(),
+		telling: turn.New(),
+		began:   o.Now().UnixMilli(),
 		log:     logger(o.Logger),
 
 		sessions: o.Sessions, visits: turn.New(), castBudgets: budget.NewBook[castKey](o.Now),

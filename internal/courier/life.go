@@ -4,7 +4,6 @@ import (
 	"context"
 	"strconv"
 	"time"
-	"unicode/utf8"
 
 	"github.com/parleychat/parley/internal/chat"
 	"github.com/parleychat/parley/internal/room"
@@ -42,7 +41,7 @@ func (c *Courier) CreateOpen(ctx context.Context, app *chat.App, q *OpenSpec) er
 	if err := q.check(); err != nil {
 		return err
 	}
-	_, err := c.open.ChangeOpenChannel(ctx, app, q.Channel, true, func(ch *chat.OpenChannel) error {
+	return c.changeAndTell(ctx, app, q.Channel, true, func(ch *chat.OpenChannel) ([]*chat.Event, error) {
 		q.end(ch)
 		if q.Frozen != nil {
 			ch.Frozen = *q.Frozen
@@ -54,19 +53,12 @@ func (c *Courier) CreateOpen(ctx context.Context, app *chat.App, q *OpenSpec) er
 			}
 		}
 		if n := len(ch.Allowed); n > chat.MaxAllowed {
-			return tooMany("allowedSendersList", chat.MaxAllowed, n)
+			return nil, tooMany("allowedSendersList", chat.MaxAllowed, n)
 		}
-		for k, v := range q.Pairs {
-			if p := ch.Pairs[k]; p.Value != v || p.Owner != q.Owner {
-				ch.Pairs[k] = chat.OpenPair{Value: v, Owner: q.Owner, UpdatedAt: now}
-			}
-		}
-		if len(ch.Pairs) > maxPairs {
-			return &chat.Error{Kind: chat.KindPairsFull, Field: "metadata", Rule: "an open channel has at most " + strconv.Itoa(maxPairs) + " pairs"}
-		}
-		return nil
+		pairs := PairsRequest{User: q.Owner, Set: q.Pairs}
+		events, _, err := pairs.apply(ch, now, 0)
+		return events, err
 	})
-	return err
 }
 
 // SetOpenEnding changes how an open channel ends by itself. Now that it ends
@@ -94,13 +86,6 @@ func (q *OpenSpec) end(ch *chat.OpenChannel) {
 	}
 }
 
-// Rules of the metadata of open channels (open-channel/kv-about).
-const (
-	maxPairs     = 100
-	maxPairKey   = 128  // characters
-	maxPairValue = 4096 // characters
-)
-
 func (q *OpenSpec) check() error {
 	const low, high = int64(chat.MinOpenTTL / time.Minute), int64(chat.MaxOpenTTL / time.Minute)
 	if q.Minutes != nil && (*q.Minutes < low || *q.Minutes > high) {
@@ -114,15 +99,7 @@ func (q *OpenSpec) check() error {
 			return err
 		}
 	}
-	for k, v := range q.Pairs {
-		if n := utf8.RuneCountInString(k); n == 0 || n > maxPairKey {
-			return chat.Invalidf("metadata", "keys of 1 to %d characters, got one of %d", maxPairKey, n)
-		}
-		if n := utf8.RuneCountInString(v); n > maxPairValue {
-			return chat.TooLong("metadata."+k, maxPairValue, n, "characters")
-		}
-	}
-	return nil
+	return chat.CheckOpenPairs("metadata", chat.MaxOpenPairs, q.Pairs)
 }
 
 // checkNames says whether a call may name these. There need not be any.

@@ -10,6 +10,7 @@ import (
 	"github.com/parleychat/parley/internal/chat"
 	"github.com/parleychat/parley/internal/room"
 	"github.com/parleychat/parley/internal/store"
+	"github.com/parleychat/parley/internal/turn"
 )
 
 // OpenChannels are what is known of open channels.
@@ -124,6 +125,10 @@ func (c *Courier) Enter(ctx context.Context, app *chat.App, q *EnterRequest) (*E
 			return nil, errBarred()
 		}
 		in := c.rooms.Enter(key, q.Session, q.From, q.Extra)
+		if err := c.tidyPairs(ctx, app, q.Channel); err != nil {
+			c.rooms.Leave(key, q.Session, false)
+			return nil, err
+		}
 		// Who bans or ends first changes what is known and then looks who is in the
 		// room. So whoever entered meanwhile sees it here.
 		now, err := c.open.OpenChannel(ctx, app.ID, q.Channel)
@@ -181,7 +186,10 @@ func (c *Courier) Leave(app chat.AppID, channel string, session room.Member, los
 // there. With end the room ends after it.
 func (c *Courier) announce(app chat.AppID, channel string, ev *chat.Event, end bool) {
 	key := room.Key{App: app, Channel: channel}
-	ev.At, ev.Channel, ev.ChannelType = c.now().UnixMilli(), channel, chat.Open
+	if ev.At == 0 {
+		ev.At = c.now().UnixMilli()
+	}
+	ev.Channel, ev.ChannelType = channel, chat.Open
 	m := &chat.Message{App: app, ChannelType: chat.Open, Echo: true, Priority: chat.PriorityAllowlisted, Event: ev}
 	select {
 	case c.deliver.lane(key) <- roomMessage{key: key, m: m, end: end}:
@@ -189,10 +197,37 @@ func (c *Courier) announce(app chat.AppID, channel string, ev *chat.Event, end b
 	}
 }
 
+// changeAndTell changes what is known of an open channel and tells those in it
+// what change says they are to know. They are told of changes in the order in
+// which these were made, so that the last they hear is how it is.
+func (c *Courier) changeAndTell(ctx context.Context, app *chat.App, id string, missing bool, change func(*chat.OpenChannel) ([]*chat.Event, error)) error {
+	end, err := turn.Take(ctx, c.telling, room.Key{App: app.ID, Channel: id})
+	if err != nil {
+		return err
+	}
+	defer end()
+	var events []*chat.Event
+	if _, err := c.open.ChangeOpenChannel(ctx, app, id, missing, func(ch *chat.OpenChannel) (err error) {
+		events, err = change(ch)
+		return err
+	}); err != nil {
+		return err
+	}
+	for _, ev := range events {
+		c.announce(app.ID, id, ev, false)
+	}
+	return nil
+}
+
 // EndOpenChannel ends the life of an open channel, and reports whether it had
 // one. Everybody is told and taken out; what was known of it is gone. only may say
 // no at the last moment.
 func (c *Courier) EndOpenChannel(ctx context.Context, app chat.AppID, id string, only func(*chat.OpenChannel) bool) (bool, error) {
+	end, err := turn.Take(ctx, c.telling, room.Key{App: app, Channel: id})
+	if err != nil {
+		return false, err
+	}
+	defer end()
 	old, err := c.open.DropOpenChannel(ctx, app, id, only)
 	if err != nil || old == nil {
 		return false, err
@@ -271,7 +306,7 @@ func (c *Courier) tendOpen(ctx context.Context) error {
 		}
 		return 0
 	})
-	errs := []error{c.open.StoreOpenActivity(ctx)}
+	errs := []error{c.followGone(ctx), c.open.StoreOpenActivity(ctx)}
 	for more := true; more && ctx.Err() == nil; {
 		list, again, err := c.open.OpenEnded(ctx, openBatch)
 		errs = append(errs, err)
@@ -285,15 +320,26 @@ func (c *Courier) tendOpen(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// followGone does what follows from users being gone.
-func (c *Courier) followGone(_ context.Context) error {
+// followGone does what follows from users being gone. What fails is tried again.
+func (c *Courier) followGone(ctx context.Context) error {
 	g := &c.gone
 	g.mu.Lock()
 	users := g.users
 	g.users = map[room.Key][]string{}
 	g.mu.Unlock()
-	for key := range users {
+	var errs []error
+	for key, list := range users {
 		c.open.TouchOpenChannel(key.App, key.Channel)
+		app := c.open.AppByID(key.App)
+		if app == nil {
+			continue
+		}
+		if err := c.tidyPairs(ctx, app, key.Channel); err != nil {
+			errs = append(errs, err)
+			g.mu.Lock()
+			g.users[key] = append(g.users[key], list...)
+			g.mu.Unlock()
+		}
 	}
-	return nil
+	return errors.Join(errs...)
 }

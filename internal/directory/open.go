@@ -376,6 +376,7 @@ type pairFact struct {
 	Owner      string `json:"o,omitempty"`
 	AutoDelete bool   `json:"d,omitempty"`
 	UpdatedAt  int64  `json:"at"`
+	Stay       int64  `json:"s,omitempty"`
 }
 
 // dueFact is the life of a channel that is due at another time.

@@ -48,7 +48,7 @@ type conn struct {
 	parser     websocket.Parser
 	seats      []*seat // open channels it is in
 	calls      bucket  // commands
-	sends      bucket  // message.send
+	sends      bucket  // message.send, open.metadata.set and remove
 	registered bool    // is in the registry
 
 	// Set by connect before the state is stateLive, fixed from then on.

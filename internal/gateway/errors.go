@@ -55,6 +55,7 @@ var errorTable = []ErrorRow{
 	{20106, "muted in direct channels", false, []chat.Kind{chat.KindMutedDirect}, "The app's backend has muted the user in direct channels."},
 	{20109, "clients cannot send to the system channel", false, []chat.Kind{chat.KindSystemReadOnly}, "Only the app's backend sends system messages."},
 	{20604, "sending too fast", true, []chat.Kind{chat.KindTooFast}, "The connection sends more messages than the app setting limits.client allows, or says too often that its user is typing."},
+	{23406, "not in the open channel", false, []chat.Kind{chat.KindNotInOpen}, "The user has not entered the open channel, or is in it no more."},
 	{23408, "muted in open channels", false, []chat.Kind{chat.KindMutedOpen}, "The app's backend has muted the user in open channels."},
 	{23409, "kept out of the open channel", false, []chat.Kind{chat.KindBannedOpen}, "The app's backend has banned the user from the open channel for a time."},
 	{23410, "no such open channel", false, []chat.Kind{chat.KindNoOpenChannel}, "The open channel does not exist, and the app has open.strict set."},

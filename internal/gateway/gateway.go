@@ -22,6 +22,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/parleychat/parley/internal/budget"
 	"github.com/parleychat/parley/internal/chat"
 	"github.com/parleychat/parley/internal/courier"
 	"github.com/parleychat/parley/internal/directory"
@@ -59,6 +60,7 @@ type Courier interface {
 	Reading
 	Listing
 	Typing(ctx context.Context, app *chat.App, q *courier.Typing) error
+	Pairs
 	Begin(ctx context.Context, app *chat.App, scope, field, key string, body []byte) (*courier.Claim, error)
 	Send(ctx context.Context, app *chat.App, s *courier.Send) (*courier.Sent, error)
 	Enter(ctx context.Context, app *chat.App, q *courier.EnterRequest) (*courier.Entered, error)
@@ -98,7 +100,11 @@ type Gateway struct {
 	cursors  *cursors
 	trails   *trails
 	bodies   bodies
-	whisper  atomic.Pointer[whisper]
+
+	// Questions who is in an open channel, in short and in all.
+	asked, asks *budget.Book[askKey]
+
+	whisper atomic.Pointer[whisper]
 
 	wheel   *wheel
 	runners []*runner
@@ -131,6 +137,7 @@ func New(o Options) *Gateway {
 	g.sessions = newRegistry(o.Now)
 	g.cursors = newCursors(o.Store, o.Now)
 	g.trails = newTrails(&o)
+	g.asked, g.asks = budget.NewBook[askKey](o.Now), budget.NewBook[askKey](o.Now)
 	// A quarter of a second is fine enough for the usual times; tests have
 	// shorter ones.
 	shortest := min(o.PingInterval, o.PongTimeout, o.StaleAfter, o.DrainTimeout)

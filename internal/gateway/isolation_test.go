@@ -38,6 +38,7 @@ type rpcProof struct {
 //
 //	$TO    another user than the one who calls
 //	$ROOM  an open channel that $TO is in
+//	$HERE  an open channel that the caller is in, of which a pair "a" is the caller's
 //	$UID   a direct message of the caller's to $TO, sent for this line, with hasMetadata
 //	       and needReadReceipt
 //	       (for message.stream a stream of theirs)
@@ -68,6 +69,10 @@ var rpcProofs = map[string]rpcProof{
 	"message.metadata.remove": {changes, []string{`{"messageUID":$UID,"keys":["a"]}`}},
 	"message.trace":           {reads, []string{`{"messageUID":$UID}`}},
 	"message.stream":          {reads, []string{`{"messageUID":$UID}`}},
+	"open.metadata.set":       {changes, []string{`{"channelId":$HERE,"metadata":{"b":"2"},"shouldAutoDelete":true}`}},
+	"open.metadata.remove":    {changes, []string{`{"channelId":$HERE,"keys":["a"]}`}},
+	"open.metadata.get":       {reads, []string{`{"channelId":$HERE}`, `{"channelId":$HERE,"keys":["a"]}`}},
+	"open.participants":       {reads, []string{`{"channelId":$HERE}`}},
 	"channel.pin":             {changes, []string{`{"channelType":"direct","channelId":$TO,"pinned":true}`}},
 	"channel.notification": {changes, []string{
 		`{"channelType":"direct","channelId":$TO,"level":5}`, `{"channelType":"group","level":1}`, `{"quietHours":{"from":"22:00","to":"07:00"}}`}},
@@ -115,7 +120,7 @@ var sameUsers = []string{"alice", "bob", "bo", "b", strings.Repeat("b", 64), "\U
 func (n *tenant) to(i int) string { return n.users[(i+1)%len(n.users)] }
 
 func (n *tenant) fill(text, method string, i int) string {
-	return strings.NewReplacer("$TO", quoted(n.to(i)), "$ROOM", quoted(n.to(i)), "$TEXT", quoted(n.name+" to "+n.to(i)),
+	return strings.NewReplacer("$TO", quoted(n.to(i)), "$ROOM", quoted(n.to(i)), "$HERE", quoted(n.users[i]), "$TEXT", quoted(n.name+" to "+n.to(i)),
 		"$UID", quoted(n.uids[method+n.users[i]])).Replace(text)
 }
 
@@ -151,7 +156,13 @@ func (p *peer) raw(command string) string {
 
 func (n *tenant) call(i int, method, data string) string {
 	n.h.t.Helper()
-	return n.peers[i].raw(`{"rpc":{"method":"` + method + `","data":` + data + `},"id":9}`)
+	for {
+		line := n.peers[i].raw(`{"rpc":{"method":"` + method + `","data":` + data + `},"id":9}`)
+		if !strings.Contains(line, `"code":111,`) {
+			return line
+		}
+		time.Sleep(100 * time.Millisecond) // as clients do when calls come too fast
+	}
 }
 
 func (n *tenant) must(i int, method, data string) string {
@@ -193,11 +204,13 @@ func (n *tenant) connect() (peers []*peer) {
 func settle(h *house, app *chat.App, name string, apart int) *tenant {
 	h.app = app
 	h.set("limits.client", "0")
+	h.set("limits.participants", "0")
 	n := &tenant{h: h, app: h.app, name: name, users: sameUsers, uids: map[string]string{}}
 	n.peers = n.connect()
 	h.app = n.app
 	h.send(chat.System, "shop", name, n.users...)
 	for i, u := range n.users {
+		n.must(i, "open.metadata.set", n.fill(`{"channelId":$HERE,"metadata":{"a":$TEXT}}`, "", i))
 		n.must(i, "blocklist.add", `{"userIds":[`+quoted(n.users[(i+apart)%len(n.users)])+`]}`)
 		n.must(i, "channel.tag.set", `{"tagId":"w","tagName":"`+name+`"}`)
 		n.must(i, "channel.tag.set", `{"tagId":"gone","tagName":"x"}`)

@@ -45,6 +45,13 @@ func appendRoomNews(b []byte, e *chat.Event) []byte {
 				number(`,"`+chat.Priority(class).String()+`":`, int64(count))
 			}
 		}
+	case chat.EventPairs:
+		if len(e.Set) > 0 {
+			b = appendPairs(append(b, `,"set":`...), e.Set)
+		}
+		texts(`,"removed":[`, e.Removed)
+		b = appendString(append(b, `,"userId":`...), e.Operator)
+		b = appendText(b, `,"extra":`, n.Extra)
 	case chat.EventMute, chat.EventFreeze, chat.EventBan, chat.EventAllow:
 		b = strconv.AppendBool(append(b, `,"on":`...), n.On)
 		texts(`,"userIds":[`, n.Users)

@@ -53,6 +53,11 @@ var rpcMethods = map[string]func(c *conn, ctx context.Context, data []byte) ([]b
 	"channel.tagged":       (*conn).taggedChannels,
 
 	"typing": (*conn).typing,
+
+	"open.metadata.set":    (*conn).setOpenPairs,
+	"open.metadata.remove": (*conn).removeOpenPairs,
+	"open.metadata.get":    (*conn).getOpenPairs,
+	"open.participants":    (*conn).participants,
 }
 
 func (c *conn) rpc(cmd command) error {
@@ -204,11 +209,10 @@ func (c *conn) sendMessage(ctx context.Context, data []byte) ([]byte, error) {
 			return nil, err
 		}
 	}
-	if rate := app.Settings.LimitClient; !claim.Repeats() && rate.N > 0 {
-		l := limit{burst: float32(rate.N), perMs: float32(rate.N) / float32(rate.Per/time.Millisecond)}
-		if !c.sends.take(l, time.Since(c.g.start)) {
+	if !claim.Repeats() {
+		if err := c.spendSend(app); err != nil {
 			claim.Release()
-			return nil, chat.Failf(chat.KindTooFast, "at most %s messages on one connection", rate)
+			return nil, err
 		}
 	}
 	sent, err := c.g.courier.Send(ctx, app, &courier.Send{Message: m, Targets: []string{d.channelID}, Claim: claim})
@@ -229,6 +233,19 @@ func (c *conn) sendMessage(ctx context.Context, data []byte) ([]byte, error) {
 		b = appendString(b, sent.Shed[0].Reason)
 	}
 	return append(b, '}'), nil
+}
+
+// spendSend takes one from what the connection may send.
+func (c *conn) spendSend(app *chat.App) error {
+	rate := app.Settings.LimitClient
+	if rate.N > 0 && !c.sends.take(limitOf(rate), time.Since(c.g.start)) {
+		return chat.Failf(chat.KindTooFast, "at most %s messages on one connection", rate)
+	}
+	return nil
+}
+
+func limitOf(rate chat.Rate) limit {
+	return limit{burst: float32(rate.N), perMs: float32(rate.N) / float32(rate.Per/time.Millisecond)}
 }
 
 // message makes the message that a client asks to send, checked as far as the

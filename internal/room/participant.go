@@ -310,7 +310,7 @@ func (r *Rooms) Participants(key Key, limit int, newestFirst bool) (list []Parti
 		if newestFirst {
 			a, b = b, a
 		}
-		return cmp.Or(cmp.Compare(a.At, b.At), cmp.Compare(a.User, b.User))
+		return byArrival(a, b)
 	})
 	return list[:min(limit, len(list))], len(list)
 }
@@ -337,6 +337,41 @@ func (r *Rooms) Here(key Key, users []string) []bool {
 		here[i] = r.find(rm, user) != nil
 	}
 	return here
+}
+
+// Since is since when (Unix ms) the user is in the room, 0 when they are not.
+func (r *Rooms) Since(key Key, user string) int64 {
+	rm := r.lock(key, false)
+	if rm == nil {
+		return 0
+	}
+	defer rm.mu.Unlock()
+	if p := r.find(rm, user); p != nil {
+		return p.at
+	}
+	return 0
+}
+
+// Some are up to limit of the users in the room, the first to come first, and how
+// many there are in all. Which ones is left open, so that looking costs the same
+// however large the room is.
+func (r *Rooms) Some(key Key, limit int) (list []Participant, total int) {
+	rm := r.lock(key, false)
+	if rm == nil {
+		return nil, 0
+	}
+	total = len(rm.present)
+	list = make([]Participant, min(limit, total))
+	for i := range list {
+		list[i] = Participant{rm.present[i].user, rm.present[i].at}
+	}
+	rm.mu.Unlock()
+	slices.SortFunc(list, byArrival)
+	return list, total
+}
+
+func byArrival(a, b Participant) int {
+	return cmp.Or(cmp.Compare(a.At, b.At), cmp.Compare(a.User, b.User))
 }
 
 // Keys are the rooms of an app in which somebody is.

@@ -108,6 +108,10 @@ var coveredBy = map[string][]string{
 	"listChannelsByTag":          {"serverapi.TestTagsOnChannels", "serverapi.TestTagsAreBounded", "gateway.TestClientsTag"},
 	"getChannelAttribute":        {"serverapi.TestTagsOnChannels", "e2e.TestOwnChannels"},
 
+	"batchSetOpenChannelMetadata":    {"serverapi.TestOpenMetadata", "serverapi.TestOpenMetadataRefuses", "gateway.TestPairsAreTheSameForAll", "gateway.TestPairsGoWithTheirOwners", "gateway.TestPairsOverRestart", "e2e.TestOpenChannelPairs", "e2e.TestOpenPairsOverRestart"},
+	"batchRemoveOpenChannelMetadata": {"serverapi.TestOpenMetadata", "serverapi.TestOpenMetadataRefuses", "e2e.TestOpenChannelPairs"},
+	"batchGetOpenChannelMetadata":    {"serverapi.TestOpenMetadata", "e2e.TestOpenChannelPairs"},
+
 	"traceMessage": {"serverapi.TestTrace", "serverapi.TestTraceOfChanges", "serverapi.TestTraceRefused", "gateway.TestTraceOfSessions", "node.TestTraceOverRestart", "e2e.TestWhatBecomesOfMessages"},
 }
 

@@ -62,6 +62,7 @@ var kindRows = map[chat.Kind]ErrorRow{
 	chat.KindMutedOpen:   {Status: 403, Code: 1002, Meaning: elseDoor, Repeat: never},
 	chat.KindBannedOpen:  {Status: 403, Code: 1002, Meaning: elseDoor, Repeat: never},
 	chat.KindPairTaken:   {Status: 403, Code: 1002, Meaning: elseDoor, Repeat: never},
+	chat.KindNotInOpen:   {Status: 403, Code: 1002, Meaning: elseDoor, Repeat: never},
 
 	chat.KindNoOpenChannel: {Status: 400, Code: 1003, Meaning: "The open channel does not exist.", Repeat: never},
 	chat.KindPairsFull:     {Status: 400, Code: 1002, Meaning: "The open channel has 100 pairs of metadata.", Repeat: never},

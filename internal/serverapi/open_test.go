@@ -99,7 +99,7 @@ func TestOpenChannelLife(t *testing.T) {
 	// Ending it leaves nothing, and what is made under its name is another one.
 	w.done(destroyRooms, `{"channelIds":["c","nothing","c"]}`, `{"channelIds":["c"]}`)
 	w.call(getRoom, `{"channelId":"c"}`).want(t, 400, 1003, noRoom)
-	if got := w.heard(w.app.ID); len(got) != 2 || !strings.HasPrefix(got[0], "ann in c heard event destroyed ") || got[1] != fmt.Sprintf("ann in c heard evicted: %d", room.Ended) {
+	if got := w.heard(w.app.ID); len(got) != 3 || !strings.HasPrefix(got[0], "ann in c heard event kv ") || !strings.HasPrefix(got[1], "ann in c heard event destroyed ") || got[2] != fmt.Sprintf("ann in c heard evicted: %d", room.Ended) {
 		t.Errorf("she heard %q", got)
 	}
 	w.done(createRoom, `{"channelId":"c"}`)

@@ -16,6 +16,9 @@ type operation struct {
 	// limit is the rate limit of calls. Sends have none here, but for the later
 	// chunks of streams: their budgets count recipients and are the courier's.
 	limit func(*chat.Settings) chat.Rate
+	// budget names the budget that operations of one limit share; each has its own
+	// where there is none.
+	budget string
 
 	// idempotent operations take an Idempotency-Key.
 	idempotent bool
@@ -123,6 +126,10 @@ var operations = []operation{
 	{name: "removeOpenChannelLowPriorityMessageTypeList", path: "/v4/open-channel/low-priority-message-type-list/remove", limit: defaultLimit, serve: removeFrom(courier.LowTypes)},
 	{name: "getOpenChannelLowPriorityMessageTypeList", path: "/v4/open-channel/low-priority-message-type-list/get", limit: defaultLimit, serve: getListed(courier.LowTypes)},
 
+	{name: "batchSetOpenChannelMetadata", path: "/v4/open-channel/metadata/batch/set", limit: openMetadataLimit, budget: "openMetadata", serve: setOpenMetadata},
+	{name: "batchRemoveOpenChannelMetadata", path: "/v4/open-channel/metadata/batch/remove", limit: openMetadataLimit, budget: "openMetadata", serve: removeOpenMetadata},
+	{name: "batchGetOpenChannelMetadata", path: "/v4/open-channel/metadata/batch/get", limit: defaultLimit, serve: getOpenMetadata},
+
 	// Behind all others about open channels, so that the tests that try every
 	// operation have channels to try them on.
 	{name: "destroyOpenChannels", path: "/v4/open-channel/destroy", limit: defaultLimit, serve: destroyOpen},
@@ -131,8 +138,9 @@ var operations = []operation{
 	{name: "traceMessage", path: "/v4x/message/trace", limit: defaultLimit, serve: traceMessage},
 }
 
-func tokenLimit(s *chat.Settings) chat.Rate   { return s.LimitToken }
-func defaultLimit(s *chat.Settings) chat.Rate { return s.LimitDefault }
-func streamLimit(s *chat.Settings) chat.Rate  { return s.LimitStream }
-func tagsLimit(s *chat.Settings) chat.Rate    { return s.LimitUserTags }
-func historyLimit(s *chat.Settings) chat.Rate { return s.LimitHistory }
+func tokenLimit(s *chat.Settings) chat.Rate        { return s.LimitToken }
+func defaultLimit(s *chat.Settings) chat.Rate      { return s.LimitDefault }
+func streamLimit(s *chat.Settings) chat.Rate       { return s.LimitStream }
+func tagsLimit(s *chat.Settings) chat.Rate         { return s.LimitUserTags }
+func historyLimit(s *chat.Settings) chat.Rate      { return s.LimitHistory }
+func openMetadataLimit(s *chat.Settings) chat.Rate { return s.LimitOpenMetadata }

@@ -55,7 +55,7 @@ var (
 // are one or more calls that an app makes about what is its own, with
 //
 //	$FROM, $TO    two of its users, who are registered
-//	$ROOM         one of its open channels
+//	$ROOM         one of its open channels, which has metadata "a"
 //	$UID          a message of its own for this line, sent by what of says
 //	$TEXT         a text that is different in each app
 //	$NOW          a time after all that was sent, not in the future
@@ -172,6 +172,10 @@ var proofs = map[string]proof{
 	"removeTagFromChannels":      {effect: changes, bodies: []string{`{"userId":$FROM,"tagId":"off","channels":[{"channelId":$TO,"channelType":1}]}`}},
 	"listChannelsByTag":          {effect: reads, bodies: []string{`{"userId":$FROM,"tagId":"w"}`}},
 	"getChannelAttribute":        {effect: reads, bodies: []string{`{"userId":$FROM,"channelType":1,"channelId":$TO}`}},
+
+	"batchSetOpenChannelMetadata":    {effect: changes, bodies: []string{`{"channelId":$ROOM,"metadataOwnerId":$FROM,"metadata":{"a":"2","b":$TEXT}}`}},
+	"batchRemoveOpenChannelMetadata": {effect: changes, bodies: []string{`{"channelId":$ROOM,"metadataOwnerId":$FROM,"metadataKeys":["a"]}`}},
+	"batchGetOpenChannelMetadata":    {effect: reads, bodies: []string{`{"channelId":$ROOM}`, `{"channelId":$ROOM,"metadataKeys":["a"]}`}},
 
 	"traceMessage": {effect: reads, of: aDirect, bodies: []string{`{"messageUID":$UID}`, `{"messageUID":$UID,"all":1}`}},
 }
@@ -307,6 +311,7 @@ func settle(w *world, app *chat.App, name string, variant int, users []string) *
 		for _, tag := range []string{"off", "gone"} {
 			e.must(addTagTo, `{"userId":`+id+`,"tagId":"`+tag+`","channels":[{"channelId":`+next+`,"channelType":1}]}`)
 		}
+		e.must(setOpenMeta, e.fill(`{"channelId":$ROOM,"metadataOwnerId":$FROM,"metadata":{"a":$TEXT}}`, "", i))
 		e.must(block, `{"userId":`+id+`,"targetUserIds":[`+quoted(users[(i+2+variant)%len(users)])+`]}`)
 	}
 	e.now = w.clock.ms.Load() + 500

@@ -42,6 +42,7 @@ type Courier interface {
 	Channels
 	Cleaner
 	OpenChannels
+	Pairs
 	Begin(ctx context.Context, app *chat.App, scope, field, key string, body []byte) (*courier.Claim, error)
 	Send(ctx context.Context, app *chat.App, s *courier.Send) (*courier.Sent, error)
 	SendChunk(ctx context.Context, app *chat.App, q *courier.StreamChunk) (*courier.Sent, error)
@@ -402,7 +403,7 @@ func (c *call) spend() error { return c.spendFor(1, "") }
 
 // spendFor takes as much as the field holds items, where the limit counts them.
 func (c *call) spendFor(n int, field string) error {
-	return c.api.budgets.Take(budgetKey{c.app.ID, c.op.name}, c.op.limit(&c.app.Settings), n, field)
+	return c.api.budgets.Take(budgetKey{c.app.ID, cmp.Or(c.op.budget, c.op.name)}, c.op.limit(&c.app.Settings), n, field)
 }
 
 func (c *call) operation() string {

@@ -297,6 +297,8 @@ func (w *world) open() {
 	running.Go(func() { c.Run(ctx) })
 	running.Go(func() { w.rooms.Run(ctx) })
 	running.Go(func() { c.RunDue(ctx) })
+	rooms := w.rooms
+	running.Go(func() { rooms.Run(ctx) })
 	running.Go(func() { c.RunBroadcasts(ctx) })
 	running.Go(func() { courier.NewIndexer(s, logger).Run(ctx) })
 	running.Go(func() { tr.Run(ctx) })

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -67,6 +68,23 @@ func offsets(ps []client.Publication) (o []uint64) {
 		o = append(o, p.Offset)
 	}
 	return o
+}
+
+// Metadata of open channels is there, as it was.
+func TestOpenPairsOverRestart(t *testing.T) {
+	t.Parallel()
+	overRestarts(t, func(t *testing.T, s *server, restart func()) {
+		const path = "/v4/open-channel/metadata/batch/"
+		get := func() string { return string(s.call(path+"get", []byte(`{"channelId":"c"}`)).body) }
+		s.call(path+"set", []byte(`{"channelId":"c","metadataOwnerId":"ann","metadata":{"a":"1","b":"2"}}`))
+		s.call(path+"set", []byte(`{"channelId":"c","metadataOwnerId":"bob","metadata":{"b":"3","c":"4"},"shouldAutoDelete":1}`))
+		s.call(path+"remove", []byte(`{"channelId":"c","metadataOwnerId":"ann","metadataKeys":["a"]}`))
+		was := get()
+		restart()
+		if is := get(); is != was || !strings.Contains(is, `"value":"3"`) || strings.Contains(is, `"a"`) {
+			t.Errorf("it is %s, was %s", is, was)
+		}
+	})
 }
 
 func TestIdempotencyOverRestart(t *testing.T) {

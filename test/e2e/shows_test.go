@@ -57,6 +57,13 @@ func TestOwnChannels(t *testing.T) {
 	start(t).node("channels.mjs")
 }
 
+// Metadata of open channels, through both doors, as clients of the npm package
+// see it.
+func TestOpenChannelPairs(t *testing.T) {
+	t.Parallel()
+	start(t).node("pairs.mjs")
+}
+
 // The three requests that the platform's pages print, byte for byte.
 func TestPublishedExamples(t *testing.T) {
 	t.Parallel()
