@@ -74,8 +74,10 @@ type tracedChanges struct {
 		IsAdmin, IsDelete bool
 		RecalledAt        int64
 	}
-	UpdatedAt int64
-	Metadata  *struct {
+	ReadAt     int64
+	ReadBefore int64
+	UpdatedAt  int64
+	Metadata   *struct {
 		Version   uint64
 		UpdatedAt int64
 		Told      bool
@@ -210,6 +212,12 @@ func (c *tracedChanges) print(w io.Writer) {
 			left = "leaving nothing"
 		}
 		fmt.Fprintf(w, "\trecalled %s by %s, %s\n", clockTime(r.RecalledAt), by, left)
+	}
+	if c.ReadAt != 0 {
+		fmt.Fprintf(w, "\tread %s, and the sender told\n", clockTime(c.ReadAt))
+	}
+	if c.ReadBefore != 0 {
+		fmt.Fprintf(w, "\tthe channel was read up to it or further, last %s\n", clockTime(c.ReadBefore))
 	}
 	if c.UpdatedAt != 0 {
 		fmt.Fprintf(w, "\tcontent changed %s\n", clockTime(c.UpdatedAt))

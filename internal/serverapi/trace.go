@@ -206,6 +206,14 @@ func appendChanges(b []byte, c *trace.Changes) []byte {
 		b = strconv.AppendInt(b, r.At, 10)
 		b = append(b, '}')
 	}
+	if c.ReadAt != 0 {
+		b = append(b, `,"readAt":`...)
+		b = strconv.AppendInt(b, c.ReadAt, 10)
+	}
+	if c.ReadBefore != 0 {
+		b = append(b, `,"readBefore":`...)
+		b = strconv.AppendInt(b, c.ReadBefore, 10)
+	}
 	if c.EditedAt != 0 {
 		b = append(b, `,"updatedAt":`...)
 		b = strconv.AppendInt(b, c.EditedAt, 10)

@@ -28,6 +28,7 @@ type Store interface {
 	Find(ctx context.Context, app chat.AppID, uid chat.UID) (*store.Append, error)
 	Devices(ctx context.Context, app chat.AppID, user string) ([]store.Device, error)
 	Overlays(ctx context.Context, app chat.AppID, uids []chat.UID) ([]*chat.State, error)
+	View(ctx context.Context, ch store.ChannelRef) (*chat.View, error)
 	Epoch() string
 }
 
@@ -120,6 +121,11 @@ type Device struct {
 type Changes struct {
 	Recall   *chat.Recall // nil unless it was recalled
 	EditedAt int64        // Unix ms; 0 while its content is the one that was sent
+
+	// ReadAt is when the recipient had read it, where the sender was to know: Unix
+	// ms, 0 when not. ReadBefore is when the recipient had last read the channel, up
+	// to this message or further.
+	ReadAt, ReadBefore int64
 	Metadata Metadata
 }
 
@@ -135,7 +141,7 @@ func changesOf(st *chat.State) (c Changes) {
 	if st == nil {
 		return c
 	}
-	c.Recall = st.Recall
+	c.Recall, c.ReadAt = st.Recall, st.ReadAt
 	if st.Edit != nil {
 		c.EditedAt = st.Edit.At
 	}
@@ -202,8 +208,20 @@ func (t *Tracer) changes(ctx context.Context, app chat.AppID, r *Report) error {
 	if err != nil {
 		return err
 	}
+	m := r.Message
 	for i, st := range states {
-		r.Recipients[i].Changes = changesOf(st)
+		rec := &r.Recipients[i]
+		rec.Changes = changesOf(st)
+		if m.ChannelType == chat.Open || rec.Changes.ReadAt != 0 {
+			continue
+		}
+		v, err := t.store.View(ctx, store.ChannelRef{App: app, Owner: rec.Target, Type: m.ChannelType, Channel: m.From})
+		if err != nil {
+			return err
+		}
+		if v != nil && v.ReadUpTo.Compare(rec.UID) >= 0 {
+			rec.Changes.ReadBefore = v.ReadAt
+		}
 	}
 	return nil
 }
@@ -224,6 +242,9 @@ func (t *Tracer) TraceOwn(ctx context.Context, app *chat.App, user string, uid c
 		return nil, err
 	}
 	r.LeftOut = nil
+	for i := range r.Recipients {
+		r.Recipients[i].Changes.ReadBefore = 0 // theirs, unless the sender was to know
+	}
 	return r, nil
 }
 

@@ -471,3 +471,44 @@ func TestRunEndsWithAFlush(t *testing.T) {
 		t.Errorf("%d, %t, %v", n, known, err)
 	}
 }
+
+// Reading is in the trace: exactly where the sender was told, otherwise as far as
+// the channel was read, which is nothing to the sender.
+func TestTraceOfReading(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	a := d.send([]string{"bob", "eve", "zoe"})
+	uids := []chat.UID{a.Placed.First, a.Placed.First.Plus(1), a.Placed.First.Plus(2)}
+	d.state(a, 0, chat.State{ReadAt: 7})
+	look := func(user string, v chat.View) {
+		t.Helper()
+		if err := d.store.Append(t.Context(), &store.Append{
+			Message: &chat.Message{App: thisApp, ChannelType: chat.Direct, From: user},
+			Views: []store.ViewChange{{
+				Channel: store.ChannelRef{App: thisApp, Owner: user, Type: chat.Direct, Channel: "ann"}, View: &v,
+			}},
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	look("eve", chat.View{ReadUpTo: uids[1], ReadAt: 8})
+	look("zoe", chat.View{ReadUpTo: uids[1], ReadAt: 9}) // not so far
+	r, err := d.Trace(t.Context(), d.app, uids[0], Page{All: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []Changes{{ReadAt: 7}, {ReadBefore: 8}, {}} {
+		if got := r.Recipients[i].Changes; got != want {
+			t.Errorf("%s: %+v, want %+v", r.Recipients[i].Target, got, want)
+		}
+	}
+	for i, want := range []Changes{{ReadAt: 7}, {}, {}} {
+		own, err := d.TraceOwn(t.Context(), d.app, "ann", uids[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := own.Recipients[0].Changes; got != want {
+			t.Errorf("to the sender, of %s: %+v, want %+v", own.Recipients[0].Target, got, want)
+		}
+	}
+}
