@@ -126,7 +126,7 @@ type Changes struct {
 	// ms, 0 when not. ReadBefore is when the recipient had last read the channel, up
 	// to this message or further.
 	ReadAt, ReadBefore int64
-	Metadata Metadata
+	Metadata           Metadata
 }
 
 // Metadata is how often a message's metadata was changed and since when it is as
