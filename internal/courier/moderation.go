@@ -10,6 +10,7 @@ import (
 	"github.com/parleychat/parley/internal/chat"
 	"github.com/parleychat/parley/internal/room"
 	"github.com/parleychat/parley/internal/store"
+	"github.com/parleychat/parley/internal/turn"
 )
 
 // MaxOpenListed is how many users or types one change of a list may name.
@@ -130,7 +131,7 @@ func (c *Courier) ChangeOpenList(ctx context.Context, app *chat.App, q *OpenList
 		until = now.Add(time.Duration(q.Minutes) * time.Minute).UnixMilli()
 	}
 	var changed []string
-	err := c.changeOpen(ctx, app, q.Channel, q.Add, func(ch *chat.OpenChannel) error {
+	return c.changeOpen(ctx, app, q.Channel, q.Add, func(ch *chat.OpenChannel) error {
 		for _, name := range q.Names {
 			if l.put(ch, name, q.Add, now.UnixMilli(), until) {
 				changed = append(changed, name)
@@ -140,31 +141,38 @@ func (c *Courier) ChangeOpenList(ctx context.Context, app *chat.App, q *OpenList
 			return tooMany(l.field(), l.most, n)
 		}
 		return nil
+	}, func() {
+		if q.List == BannedHere && q.Add {
+			// Also those who were banned before: that call may have come to nothing
+			// after the ban was kept.
+			c.rooms.Evict(room.Key{App: app.ID, Channel: q.Channel}, room.Barred, q.Names...)
+		}
+		if l.event != 0 && q.Notice.Wanted && len(changed) > 0 {
+			c.notify(app, q.Channel, l.event, chat.RoomNews{On: q.Add, Users: changed, Until: until, Extra: q.Notice.Extra})
+		}
 	})
+}
+
+// changeOpen changes what is known of an open channel, and then does what follows
+// from it before there is another change to tell of. Where there is no channel,
+// one is made to be added to, but for apps that are strict; nothing can be taken
+// away from it.
+func (c *Courier) changeOpen(ctx context.Context, app *chat.App, id string, add bool, change func(*chat.OpenChannel) error, then func()) error {
+	end, err := turn.Take(ctx, c.telling, room.Key{App: app.ID, Channel: id})
 	if err != nil {
 		return err
 	}
-	if q.List == BannedHere && q.Add {
-		// Also those who were banned before: that call may have come to nothing
-		// after the ban was kept.
-		c.rooms.Evict(room.Key{App: app.ID, Channel: q.Channel}, room.Barred, q.Names...)
-	}
-	if l.event != 0 && q.Notice.Wanted && len(changed) > 0 {
-		c.notify(app, q.Channel, l.event, chat.RoomNews{On: q.Add, Users: changed, Until: until, Extra: q.Notice.Extra})
-	}
-	return nil
-}
-
-// changeOpen changes what is known of an open channel. Where there is none, one is
-// made to be added to, but for apps that are strict; nothing can be taken away
-// from it.
-func (c *Courier) changeOpen(ctx context.Context, app *chat.App, id string, add bool, change func(*chat.OpenChannel) error) error {
+	defer end()
 	strict := app.Settings.OpenStrict
-	_, err := c.open.ChangeOpenChannel(ctx, app, id, (add && !strict) || id == "", change)
-	if !add && !strict && chat.KindOf(err) == chat.KindNoOpenChannel {
+	_, err = c.open.ChangeOpenChannel(ctx, app, id, (add && !strict) || id == "", change)
+	switch {
+	case !add && !strict && chat.KindOf(err) == chat.KindNoOpenChannel:
 		return nil
+	case err != nil:
+		return err
 	}
-	return err
+	then()
+	return nil
 }
 
 // put makes the list have the name or not, and reports whether that is new.
@@ -249,17 +257,15 @@ func (c *Courier) FreezeOpen(ctx context.Context, app *chat.App, channel string,
 		return err
 	}
 	changed := false
-	if err := c.changeOpen(ctx, app, channel, on, func(ch *chat.OpenChannel) error {
+	return c.changeOpen(ctx, app, channel, on, func(ch *chat.OpenChannel) error {
 		changed = ch.Frozen != on
 		ch.Frozen = on
 		return nil
-	}); err != nil {
-		return err
-	}
-	if changed && n.Wanted {
-		c.notify(app, channel, chat.EventFreeze, chat.RoomNews{On: on, Extra: n.Extra})
-	}
-	return nil
+	}, func() {
+		if changed && n.Wanted {
+			c.notify(app, channel, chat.EventFreeze, chat.RoomNews{On: on, Extra: n.Extra})
+		}
+	})
 }
 
 // OpenFrozen reports whether an open channel is frozen.
@@ -286,6 +292,6 @@ func (c *Courier) notify(app *chat.App, channel string, kind chat.EventKind, new
 		own := news
 		own.Users = []string{user}
 		m := &chat.Message{App: app.ID, ChannelType: chat.Open, Event: &chat.Event{Kind: kind, At: c.now().UnixMilli(), Room: &own}}
-		c.deliver.sessions.Whisper(app.ID, user, m, chat.UID{}, "")
+		c.sessions.Whisper(app.ID, user, m, chat.UID{}, "")
 	}
 }

@@ -193,6 +193,9 @@ func TestBroadcastInAllChannels(t *testing.T) {
 			t.Errorf("in %s he heard %q of %v", p.Target, p.UID, heard)
 		}
 	}
+	if m, err := h.store.Message(t.Context(), sent.Placed[0].UID); chat.KindOf(err) != chat.KindNotFound {
+		t.Errorf("kept is %+v, %v", m, err)
+	}
 	h.send(chat.Open, "eve", "next", "a")
 	if got := host.said().Pub.Data.Message; got.Content != "next" {
 		t.Errorf("without an echo the host heard %+v", got)

@@ -63,7 +63,7 @@ var coveredBy = map[string][]string{
 	"createOpenChannel":                             {"serverapi.TestOpenChannelLife", "serverapi.TestOpenChannelRefuses", "node.TestOpenChannelsOverRestart", "courier.TestOpenEndsOverRestarts", "e2e.TestOpenChannelOperations"},
 	"getOpenChannel":                                {"serverapi.TestOpenChannelLife", "e2e.TestOpenChannelOperations"},
 	"setOpenChannelDestroyType":                     {"serverapi.TestOpenChannelLife", "courier.TestOpenEndsOverRestarts"},
-	"addOpenChannelKeepAliveList":                   {"serverapi.TestKeepAlive", "courier.TestOpenEndsOverRestarts"},
+	"addOpenChannelKeepAliveList":                   {"serverapi.TestKeepAlive", "courier.TestKeepAliveTakesTurns", "courier.TestOpenEndsOverRestarts"},
 	"removeOpenChannelKeepAliveList":                {"serverapi.TestKeepAlive", "courier.TestOpenEndsOverRestarts"},
 	"getOpenChannelKeepAliveList":                   {"serverapi.TestKeepAlive", "courier.TestOpenEndsOverRestarts"},
 	"listOpenChannelParticipants":                   {"serverapi.TestOpenParticipants", "e2e.TestOpenChannelOperations"},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -138,6 +139,7 @@ func TestOpenChannelRefuses(t *testing.T) {
 		{createRoom, `{"channelId":"c","allowedSendersList":` + ids(101) + `}`, 1002, "allowedSendersList: at most 100 items, got 101"},
 		{createRoom, `{"channelId":"c","metadata":{"k":"v"}}`, 1002, "metadataOwnerId: is required"},
 		{createRoom, `{"channelId":"c","metadataOwnerId":"a","metadata":{"":"v"}}`, 1002, ""},
+		{createRoom, `{"channelId":"c","metadataOwnerId":"a","metadata":{"a b":"v"}}`, 1002, ""},
 		{createRoom, `{"channelId":"c","metadataOwnerId":"a","metadata":{"k":"` + long + `"}}`, 1005, "metadata.k: at most 4096 characters, got 4097"},
 		{createRoom, `{"channelId":"c","metadataOwnerId":"a","metadata":{` + pairs(101) + `}}`, 1002, ""},
 		{destroyRooms, `{}`, 1002, "channelIds: is required"},
@@ -185,6 +187,12 @@ func TestKeepAlive(t *testing.T) {
 		t.Errorf("kept alive are %q", got)
 	}
 	w.call(getRoom, `{"channelId":"nothing"}`).want(t, 400, 1003, noRoom)
+
+	w.set("open.keep-alive", "2") // who is on the list already stays
+	w.done(keepAlivePath+"/add", `{"channelIds":["c","d"]}`)
+	w.set("open.strict", "true")
+	w.call(keepAlivePath+"/add", `{"channelId":"nothing"}`).want(t, 400, 1003, noRoom)
+	w.call(keepAlivePath+"/remove", `{"channelIds":["nothing"]}`).want(t, 400, 1003, noRoom)
 }
 
 func TestOpenParticipants(t *testing.T) {
@@ -492,6 +500,8 @@ func TestOpenNotices(t *testing.T) {
 		{freezeList + "/add", `{"channelId":"c"` + tell + `}`, "freeze on  0"},
 		{freezeList + "/add", `{"channelId":"c"` + tell + `}`, ""},
 		{freezeList + "/remove", `{"channelId":"c"` + tell + `}`, "freeze off  0"},
+		{freezeList + "/add", `{"channelId":"c"}`, ""},
+		{freezeList + "/remove", `{"channelId":"c"}`, ""},
 		{allowedSenders + "/add", `{"participantIds":["x"],"channelId":"c"` + tell + `}`, "allow on x 0"},
 		{allowedSenders + "/remove", `{"participantIds":["x"],"channelId":"c"` + tell + `}`, "allow off x 0"},
 		{prioritySenders + "/add", `{"participantIds":["x"],"channelId":"c"` + tell + `}`, ""},
@@ -543,6 +553,36 @@ func TestOpenNotices(t *testing.T) {
 	w.done(roomBan+"/add", `{"participantIds":["bob"],`+five+`}`)
 	if n := w.room("c").ParticipantCount; n != 1 {
 		t.Errorf("%d participants", n)
+	}
+}
+
+// Those in a channel are told of changes in the order in which these were made,
+// whoever made them at the same time.
+func TestOpenNoticesInOrder(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "limits.default", "0")
+	w.done(createRoom, `{"channelId":"c"}`)
+	ann := w.sit(w.app.ID, "c", "ann")
+	var wg sync.WaitGroup
+	for i := range 8 {
+		what := []string{"/add", "/remove"}[i%2]
+		wg.Go(func() {
+			for range 40 {
+				w.done(freezeList+what, `{"channelId":"c","needNotify":1}`)
+			}
+		})
+	}
+	wg.Wait()
+	w.wait(ann.key)
+	on := false
+	for i, line := range ann.lines {
+		if now := strings.Contains(line, `"On":true`); now == on {
+			t.Fatalf("told the same twice, the second time as %d of %d: %s", i, len(ann.lines), line)
+		}
+		on = !on
+	}
+	if w.room("c").IsFrozen != on || len(ann.lines) < 2 {
+		t.Errorf("told last that it is frozen: %t, of %d", on, len(ann.lines))
 	}
 }
 
