@@ -64,6 +64,18 @@ func TestOpenChannelPairs(t *testing.T) {
 	start(t).node("pairs.mjs")
 }
 
+// An open channel that is sent too much, as clients of the npm package see it.
+func TestShed(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	// So large a window that all of the test is in one.
+	settings := []string{"open.intake.window=10s", "open.intake.shared=3", "open.intake.high=4", "open.intake.allowlisted=2", "limits.open=0", "limits.client=0"}
+	if _, stderr, code := s.parley(append([]string{"app", "set", appKey}, settings...)...); code != 0 {
+		t.Fatal(stderr)
+	}
+	s.node("shed.mjs", "3", "4", "2")
+}
+
 // The three requests that the platform's pages print, byte for byte.
 func TestPublishedExamples(t *testing.T) {
 	t.Parallel()
