@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -19,6 +18,11 @@ import (
 )
 
 type demoCmd struct {
+	Story demoStoryCmd `cmd:"" default:"withargs" help:"See it work: the story of one message, then a crash amid many."`
+	Open  demoOpenCmd  `cmd:"" help:"See a busy open channel: who is there, rates, what is shed by class."`
+}
+
+type demoStoryCmd struct {
 	fileFlag
 	jsonFlag
 	Data string `placeholder:"DIR" help:"Folder for the demo's data; it must be new or empty, and stays. Without it a temporary one is used and removed."`
@@ -33,9 +37,8 @@ const (
 
 // A demo is one showing: what was promised to whom, and what came.
 type demo struct {
-	streams *streams
-	quiet   bool
-	steps   int
+	promises
+	steps int
 
 	node  *childNode
 	owner *admin.Client
@@ -45,48 +48,21 @@ type demo struct {
 
 	mu       sync.Mutex
 	promised map[string][]string // user → UIDs that were answered for their timeline
-	results  []check
 	beats    []beat
-}
-
-// A check is one promise and whether it was kept.
-type check struct {
-	Promise string `json:"promise"`
-	Kept    bool   `json:"kept"`
-	Detail  string `json:"detail"`
 }
 
 // Run tells the story of one message, and then shows what Parley promises on a
 // node that is killed in the middle.
-func (c *demoCmd) Run(ctx context.Context, s *streams) (err error) {
+func (c *demoStoryCmd) Run(ctx context.Context, s *streams) error {
 	ctx, cancel := context.WithTimeout(ctx, demoTime)
 	defer cancel()
-	dir := c.Data
-	if dir == "" {
-		if dir, err = os.MkdirTemp("", "parley-demo-"); err != nil {
+	return withDemoNode(c.Data, s, func(n *childNode) error {
+		d := &demo{promises: promises{streams: s, quiet: c.JSON}, node: n, promised: map[string][]string{}}
+		if err := d.show(ctx); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	}
-	d := &demo{streams: s, quiet: c.JSON, promised: map[string][]string{}}
-	if d.node, err = newChildNode(dir); err != nil {
-		return err
-	}
-	defer func() {
-		if err = errors.Join(err, d.node.stop()); err != nil {
-			fmt.Fprintf(s.err, "The node's log:\n%s", d.node.logged())
-		}
-	}()
-	if err := d.show(ctx); err != nil {
-		return err
-	}
-	return d.verdict(c.JSON)
-}
-
-func (d *demo) say(format string, args ...any) {
-	if !d.quiet {
-		fmt.Fprintf(d.streams.out, format+"\n", args...)
-	}
+		return d.verdict(c.JSON, map[string]any{"story": d.beats})
+	})
 }
 
 func (d *demo) show(ctx context.Context) error {
@@ -407,31 +383,4 @@ func (d *demo) checkTimeline(user string, timeline []entry) {
 		fmt.Sprintf("%d promised, %d came", len(promised), len(uids)))
 	d.check(user+": in order: offsets 1, 2, 3, … without a gap, and UIDs growing", gaps == 0 && slices.IsSortedFunc(uids, cmp.Compare[string]),
 		fmt.Sprintf("1 to %d", len(timeline)))
-}
-
-func (d *demo) check(promise string, kept bool, detail string) {
-	d.results = append(d.results, check{promise, kept, detail})
-}
-
-// verdict prints which promises were kept.
-func (d *demo) verdict(asJSON bool) error {
-	broken := 0
-	d.say("\nPromises:\n")
-	for _, c := range d.results {
-		word := "kept  "
-		if !c.Kept {
-			word, broken = "BROKEN", broken+1
-		}
-		d.say("  %s  %s (%s)", word, c.Promise, c.Detail)
-	}
-	if asJSON {
-		if err := d.streams.json(map[string]any{"kept": broken == 0, "promises": d.results, "story": d.beats}); err != nil {
-			return err
-		}
-	}
-	if broken > 0 {
-		return fmt.Errorf("%d promises were broken", broken)
-	}
-	d.say("\nAll of it as promised.")
-	return nil
 }

@@ -23,7 +23,7 @@ type cli struct {
 	Send     sendCmd     `cmd:"" help:"Sign and send a message, and print the answer."`
 	Trace    traceCmd    `cmd:"" help:"Tell what became of a message."`
 	Tail     tailCmd     `cmd:"" help:"Connect as a user and print events as they come."`
-	Demo     demoCmd     `cmd:"" help:"See it work: the story of one message, then a crash amid many."`
+	Demo     demoCmd     `cmd:"" help:"See it work, and see that promises are kept. Without a name: demo story."`
 	DemoLink demoLinkCmd `cmd:"" help:"Print a new link to the live page of the running server."`
 	Bench    benchCmd    `cmd:"" help:"Measure a server on this machine."`
 	Restore  restoreCmd  `cmd:"" help:"Make data that was put back from a backup a new life of the store."`

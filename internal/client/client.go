@@ -18,6 +18,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/parleychat/parley/internal/websocket"
@@ -53,6 +54,7 @@ type Options struct {
 	TLS       *tls.Config
 	Header    http.Header
 	LocalAddr net.Addr
+	Control   func(network, address string, c syscall.RawConn) error // as net.Dialer's
 
 	pingDelay time.Duration // maxPingDelay, but for tests
 }
@@ -271,7 +273,7 @@ func (c *Client) connection() (connected bool, e end) {
 		}
 	}
 	ctx, cancel := context.WithTimeout(c.ctx, c.opts.Timeout)
-	conn, err := websocket.Dial(ctx, c.opts.URL, websocket.DialOptions{TLS: c.opts.TLS, Header: c.opts.Header, LocalAddr: c.opts.LocalAddr})
+	conn, err := websocket.Dial(ctx, c.opts.URL, websocket.DialOptions{TLS: c.opts.TLS, Header: c.opts.Header, LocalAddr: c.opts.LocalAddr, Control: c.opts.Control})
 	cancel()
 	if err != nil {
 		return false, transport(err)

@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -24,6 +25,9 @@ type DialOptions struct {
 	Header       http.Header // more headers for the handshake
 	Subprotocols []string
 	LocalAddr    net.Addr // source address; nil lets the system choose
+
+	// Control is called with the socket before it connects, as net.Dialer's is.
+	Control func(network, address string, c syscall.RawConn) error
 }
 
 const (
@@ -96,7 +100,7 @@ func Dial(ctx context.Context, rawURL string, opts DialOptions) (*Conn, error) {
 	if u.Port() != "" {
 		port = u.Port()
 	}
-	d := net.Dialer{LocalAddr: opts.LocalAddr}
+	d := net.Dialer{LocalAddr: opts.LocalAddr, Control: opts.Control}
 	conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
 	if err != nil {
 		return nil, fmt.Errorf("dial websocket: %w", err)

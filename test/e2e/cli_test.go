@@ -273,6 +273,39 @@ func TestDemo(t *testing.T) {
 	}
 }
 
+// A short showing of an open channel: within its budgets, beyond them, and with
+// somebody slow. The command itself holds what was answered against what came.
+func TestDemoOpen(t *testing.T) {
+	t.Parallel()
+	out, errOut, code := parley(t, "demo", "open", "--for", "4s", "--participants", "30", "--plain")
+	if code != 0 || strings.Contains(out, "BROKEN") || strings.Count(out, "\n  kept    ") != 6 {
+		t.Fatalf("code %d\n%s%s", code, out, errOut)
+	}
+	for _, line := range []string{
+		`(?m)^  2s  well beyond the budgets: \d+ in \(\d+ entered, \d+ left\); \d+ msg/s, taken [1-9]\d*, shed \d+ \(low \d+, standard and high \d+, allowlisted \d+\); \d+ deliveries/s, p50 \S+, p99 \S+$`,
+		`(?m)^  low +\d+ +[1-9]\d* +[1-9]\d* +[1-9]\d*$`,
+		`(?m)^  allowlisted +\d+ +[1-9]\d* +\d+ +[1-9]\d*$`,
+		`The slow participant read [1-9]`,
+	} {
+		if !regexp.MustCompile(line).MatchString(out) {
+			t.Errorf("nothing is like %s in\n%s", line, out)
+		}
+	}
+	out, errOut, code = parley(t, "demo", "open", "--for", "3s", "--participants", "10", "--json")
+	var told struct {
+		Kept     bool
+		Promises []struct{ Kept bool }
+	}
+	if err := json.Unmarshal([]byte(out), &told); err != nil || code != 0 || !told.Kept || len(told.Promises) != 6 {
+		t.Errorf("--json: code %d, %s%s", code, out, errOut)
+	}
+	for _, bad := range [][]string{{"--for", "1s"}, {"--participants", "9"}} {
+		if _, errOut, code := parley(t, append([]string{"demo", "open"}, bad...)...); code != exitUsage || !strings.Contains(errOut, bad[0]) {
+			t.Errorf("%v: code %d, %s", bad, code, errOut)
+		}
+	}
+}
+
 func TestServeRefuses(t *testing.T) {
 	t.Parallel()
 	s := start(t)
