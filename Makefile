@@ -1,7 +1,8 @@
 # make run     start a server here, print a call to paste and a link to open
 # make test    everything that must pass before a change goes in (minutes)
 # make lint    formatting, vet, staticcheck, the project's own rules
-# make soak    many more rounds of killing the server under load, and of the model
+# make soak    many more rounds of killing the server under load, and of the
+#              model; a crowd that enters and leaves an open channel for minutes
 # make bench   measure a server on this machine
 # make docs    write the pages of docs/ that are generated
 # make build   the binary, in bin/
@@ -9,6 +10,7 @@
 GO ?= go
 ROUNDS ?= 200
 STEPS ?= 200000
+CROWD ?= 12000,3m
 
 .PHONY: run test lint soak bench docs build clean
 
@@ -35,6 +37,7 @@ soak:
 	scripts/setup
 	$(GO) test -count=1 -timeout 60m -run '^TestKill' -v ./test/e2e -args -rounds=$(ROUNDS)
 	PARLEY_MODEL_STEPS=$(STEPS) $(GO) test -count=1 -timeout 60m -run '^TestModel$$' ./internal/node
+	PARLEY_CROWD=$(CROWD) $(GO) test -count=1 -timeout 60m -run '^TestCrowd$$' -v ./internal/node
 
 bench: build
 	./bin/parley bench

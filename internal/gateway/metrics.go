@@ -63,6 +63,12 @@ func newMetrics(g *Gateway, reg prometheus.Registerer) *metrics {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "parley_connections", Help: "Client connections open.",
 		}, func() float64 { return float64(g.everyone.len()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "parley_open_rooms", Help: "Open channels in which somebody is, or was a moment ago.",
+		}, func() float64 { return float64(g.opts.Rooms.Size().Rooms) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "parley_open_participants", Help: "Users in open channels, each as often as they are in one.",
+		}, func() float64 { return float64(g.opts.Rooms.Size().Participants) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "parley_open_overflow_total", Help: "Open channel publications given up for a whole channel because handing out could not keep up.",
 		}, func() float64 { return float64(g.opts.Rooms.Overflowed()) }),

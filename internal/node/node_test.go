@@ -35,8 +35,14 @@ import (
 	"github.com/parleychat/parley/internal/store/pebble"
 )
 
-// Whatever a test has started is gone at the end.
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// Whatever a test has started is gone at the end. The process is also the node
+// that a test of crowds starts.
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(crowdNodeEnv); dir != "" {
+		os.Exit(crowdNode(dir))
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const testSecret = "node-test-secret"
 

@@ -315,6 +315,33 @@ func (r *Rooms) Participants(key Key, limit int, newestFirst bool) (list []Parti
 	return list[:min(limit, len(list))], len(list)
 }
 
+// A Size is how much there is of everything that is live.
+type Size struct {
+	Rooms        int
+	Participants int // users in rooms, each as often as they are in one
+	Parts        int // the same, found by user
+}
+
+// Size counts what there is. It is not for every call: it looks at everybody.
+func (r *Rooms) Size() (n Size) {
+	r.eachRoom(func(rm *room) []string {
+		n.Rooms++
+		n.Participants += len(rm.present)
+		return nil
+	})
+	for i := range r.crowds {
+		c := &r.crowds[i]
+		c.mu.Lock()
+		for _, p := range c.users {
+			for ; p != nil; p = p.next {
+				n.Parts++
+			}
+		}
+		c.mu.Unlock()
+	}
+	return n
+}
+
 // Count is how many users are in the room.
 func (r *Rooms) Count(key Key) int {
 	rm := r.lock(key, false)

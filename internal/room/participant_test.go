@@ -348,3 +348,25 @@ func TestCrowdComesAndGoes(t *testing.T) {
 		}
 	}
 }
+
+func TestSize(t *testing.T) {
+	t.Parallel()
+	c := newCrowded()
+	other := Key{App: 1, Channel: "other"}
+	bob, eve := &listener{user: "bob"}, &listener{user: "eve"}
+	c.enter(lobby, bob)
+	c.enter(lobby, eve)
+	again := &listener{user: "bob"}
+	c.enter(other, again)
+	if n := c.Size(); n != (Size{Rooms: 2, Participants: 3, Parts: 3}) {
+		t.Errorf("%+v", n)
+	}
+	c.Leave(lobby, bob, false)
+	c.Leave(lobby, eve, true) // is in it still
+	c.Leave(other, again, false)
+	c.pass(2 * linger)
+	c.sweep()
+	if n := c.Size(); n != (Size{Rooms: 1, Participants: 1, Parts: 1}) {
+		t.Errorf("%+v", n)
+	}
+}
