@@ -23,13 +23,14 @@ import (
 
 const (
 	// crowdSize and crowdTime are those of a run that only shows that all works.
-	crowdSize = 150
+	crowdSize = 200
 	crowdTime = 3 * time.Second
 
 	crowdSteady  = 30  // participants besides, who stay and look at everything
-	crowdWorkers = 16  // that have participants leave and enter
+	crowdWorkers = 64  // that have participants leave and enter
 	crowdPerSec  = 500 // leave, and as many enter, or a third of them if they are fewer
-	crowdSpeech  = 20 * time.Millisecond
+	crowdLanes   = 5   // senders
+	crowdSpeech  = 50  // messages a second, of all of them
 
 	// What may be left of a crowd when it is gone: pools, tables that grew, what
 	// the store has in memory of the messages.
@@ -69,12 +70,13 @@ func TestCrowd(t *testing.T) {
 	moved := c.churn(d)
 	in := c.settle()
 	c.checkSteady(in)
+	taken := c.taken()
 	c.leaveAll()
 	after := c.gone()
 
 	t.Logf("%d left and entered again in %s, %d messages; heap %d KB before and %d KB after, goroutines %d and %d",
-		moved, d, len(c.taken), before.Heap>>10, after.Heap>>10, before.Goroutines, after.Goroutines)
-	if moved == 0 || len(c.taken) == 0 {
+		moved, d, taken, before.Heap>>10, after.Heap>>10, before.Goroutines, after.Goroutines)
+	if moved == 0 || taken == 0 {
 		t.Error("nothing happened")
 	}
 	if after.Heap > before.Heap+crowdHeap {
@@ -92,9 +94,21 @@ type crowdRun struct {
 	transport *http.Transport
 	steady    []*visitor
 	visitors  []*visitor
-	speech    sync.Mutex
-	said      int
-	taken     []int // messages that were taken
+	lanes     [crowdLanes]crowdLane
+}
+
+// A crowdLane is a sender, whose messages are numbered.
+type crowdLane struct {
+	said  int
+	taken []int
+}
+
+// taken is how many messages were taken.
+func (c *crowdRun) taken() (n int) {
+	for i := range c.lanes {
+		n += len(c.lanes[i].taken)
+	}
+	return n
 }
 
 // call makes a signed call.
@@ -177,9 +191,7 @@ func (c *crowdRun) enterAll() {
 	for _, v := range c.steady {
 		v.forget()
 	}
-	c.speech.Lock()
-	c.taken = nil
-	c.speech.Unlock()
+	c.lanes = [crowdLanes]crowdLane{}
 	c.parallel(c.steady, (*visitor).enter)
 	c.parallel(c.visitors, (*visitor).enter)
 }
@@ -211,7 +223,7 @@ func (c *crowdRun) gone() nodeState {
 	c.node.until("connections to be noticed as lost", func(s nodeState) bool {
 		if s.Participants > 0 {
 			for range 31 {
-				c.speak()
+				c.speak(0)
 			}
 		}
 		return s.Participants == 0 && s.Parts == 0
@@ -220,30 +232,33 @@ func (c *crowdRun) gone() nodeState {
 	return c.node.until("rooms and goroutines to be gone", func(s nodeState) bool { return s.Rooms == 0 })
 }
 
-// speak sends one message.
-func (c *crowdRun) speak() {
-	c.speech.Lock()
-	defer c.speech.Unlock()
-	c.said++
+// speak sends one message of a lane.
+func (c *crowdRun) speak(lane int) {
+	l := &c.lanes[lane]
+	l.said++
 	b, err := c.call("/v4/open-channel/message/send",
-		fmt.Sprintf(`{"fromUserId":"backend","toChannelIds":["arena"],"messageType":"app:note","content":"said %d of many"}`, c.said))
+		fmt.Sprintf(`{"fromUserId":"backend","toChannelIds":["arena"],"messageType":"app:note","content":"lane %d said %d of many"}`, lane, l.said))
 	switch {
 	case err != nil:
 		c.t.Error(err)
 	case !bytes.Contains(b, []byte(`"shed"`)):
-		c.taken = append(c.taken, c.said)
+		l.taken = append(l.taken, l.said)
 	}
 }
 
-// speakEvery sends messages until ctx ends.
-func (c *crowdRun) speakEvery(ctx context.Context, d time.Duration) {
-	tick := time.NewTicker(d)
-	defer tick.Stop()
-	for {
+// paced calls f so many times a second until ctx ends or f gives false. Who is
+// late does not wait.
+func paced(ctx context.Context, perSecond float64, f func() bool) {
+	t := time.NewTimer(0)
+	defer t.Stop()
+	for next := time.Now(); ; next = next.Add(time.Duration(float64(time.Second) / perSecond)) {
+		t.Reset(time.Until(next))
 		select {
-		case <-tick.C:
-			c.speak()
+		case <-t.C:
 		case <-ctx.Done():
+			return
+		}
+		if ctx.Err() != nil || !f() {
 			return
 		}
 	}
@@ -254,10 +269,14 @@ func (c *crowdRun) churn(d time.Duration) int {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), d)
 	defer cancel()
-	var speech, wg sync.WaitGroup
-	speech.Go(func() { c.speakEvery(ctx, crowdSpeech) })
-	pace := time.Second * crowdWorkers / time.Duration(min(crowdPerSec, max(crowdWorkers, len(c.visitors)/3)))
+	var wg sync.WaitGroup
+	for lane := range c.lanes {
+		wg.Go(func() {
+			paced(ctx, crowdSpeech/float64(crowdLanes), func() bool { c.speak(lane); return true })
+		})
+	}
 	var moved atomic.Int64
+	perSecond := float64(min(crowdPerSec, len(c.visitors)/3)) / crowdWorkers
 	for w := range crowdWorkers {
 		var own []*visitor
 		for i := w; i < len(c.visitors); i += crowdWorkers {
@@ -265,20 +284,13 @@ func (c *crowdRun) churn(d time.Duration) int {
 		}
 		wg.Go(func() {
 			var out []*visitor // the first to leave is the first to come back
-			outside := min(len(own)/2, int(time.Second/pace)+1)
-			tick := time.NewTicker(pace)
-			defer tick.Stop()
-			for n := 0; ; n++ {
-				select {
-				case <-tick.C:
-				case <-ctx.Done():
-					return
-				}
+			outside, n := min(len(own)/2, int(perSecond)), 0
+			paced(ctx, perSecond, func() bool {
 				i := rand.N(len(own))
 				v := own[i]
 				own = slices.Delete(own, i, i+1)
 				var err error
-				if n%10 == 9 {
+				if n++; n%10 == 0 {
 					v.drop()
 				} else {
 					err = v.leave()
@@ -291,13 +303,12 @@ func (c *crowdRun) churn(d time.Duration) int {
 				}
 				if err != nil {
 					c.t.Errorf("%s: %v", v.user, err)
-					return
 				}
-			}
+				return err == nil
+			})
 		})
 	}
 	wg.Wait()
-	speech.Wait()
 	return int(moved.Load())
 }
 
@@ -307,7 +318,7 @@ func (c *crowdRun) churn(d time.Duration) int {
 func (c *crowdRun) settle() (in int) {
 	c.t.Helper()
 	for range 31 {
-		c.speak()
+		c.speak(0)
 	}
 	for _, v := range c.everybody() {
 		if v.inside {
@@ -316,7 +327,7 @@ func (c *crowdRun) settle() (in int) {
 	}
 	c.node.until(fmt.Sprintf("%d participants", in), func(s nodeState) bool { return s.Participants == in && s.Parts == in && s.Rooms == 1 })
 	c.awaitFolded(in)
-	c.awaitSteady(fmt.Sprintf("%d messages", len(c.taken)), func(v *visitor) bool { return len(v.got) >= len(c.taken) })
+	c.awaitSteady(fmt.Sprintf("%d messages", c.taken()), func(v *visitor) bool { return v.messages() >= c.taken() })
 	time.Sleep(time.Second) // in which doubles would come, and news of somebody too many
 	return in
 }
@@ -336,7 +347,7 @@ func (c *crowdRun) awaitSteady(what string, holds func(*visitor) bool) {
 	for _, v := range c.steady {
 		for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 			v.mu.Lock()
-			ok, count, got := holds(v), v.count, len(v.got)
+			ok, count, got := holds(v), v.count, v.messages()
 			v.mu.Unlock()
 			if ok {
 				break
@@ -351,8 +362,10 @@ func (c *crowdRun) awaitSteady(what string, holds func(*visitor) bool) {
 func (c *crowdRun) checkSteady(in int) {
 	for _, v := range c.steady {
 		v.mu.Lock()
-		if !slices.Equal(v.got, c.taken) {
-			c.t.Errorf("%s has %d messages, and not the %d that were taken in their order", v.user, len(v.got), len(c.taken))
+		for i := range v.got {
+			if got, taken := v.got[i], c.lanes[i].taken; !slices.Equal(got, taken) {
+				c.t.Errorf("%s has %d messages of sender %d, and not the %d that were taken in their order", v.user, len(got), i, len(taken))
+			}
 		}
 		if v.count != in || v.misfits > 0 {
 			c.t.Errorf("%s was told that %d are in, which are %d; %d events do not follow from the one before", v.user, v.count, in, v.misfits)
@@ -387,7 +400,7 @@ type visitor struct {
 	lost     atomic.Pointer[string]
 
 	mu      sync.Mutex // what follows is of steady ones
-	got     []int
+	got     [crowdLanes][]int
 	count   int // by the last event
 	folding bool
 	misfits int
@@ -396,7 +409,14 @@ type visitor struct {
 func (v *visitor) forget() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.got, v.count, v.folding, v.misfits = nil, 0, false, 0
+	v.got, v.count, v.folding, v.misfits = [crowdLanes][]int{}, 0, false, 0
+}
+
+func (v *visitor) messages() (n int) {
+	for _, list := range v.got {
+		n += len(list)
+	}
+	return n
 }
 
 const crowdWait = 30 * time.Second
@@ -471,6 +491,8 @@ var (
 	crowdOffset = []byte(`"offset":`)
 	crowdSaid   = []byte(`said `)
 	crowdPing   = []byte(`{}`)
+
+	crowdLaneMark = []byte(`lane `)
 )
 
 // Message implements websocket.Handler.
@@ -506,7 +528,10 @@ func (v *visitor) push(line []byte) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if n, ok := crowdNumber(line, crowdSaid); ok {
-		v.got = append(v.got, n)
+		lane, _ := crowdNumber(line, crowdLaneMark)
+		if lane >= 0 && lane < crowdLanes {
+			v.got[lane] = append(v.got[lane], n)
+		}
 		return
 	}
 	var p struct {

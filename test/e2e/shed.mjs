@@ -10,7 +10,20 @@ import { connect } from './client.mjs';
 const budgets = process.argv.slice(2).map(Number);
 const channel = 'busy';
 const address = `${baseURL.replace(/^http/, 'ws')}/connection/websocket`;
-const priorities = { standard: 0, allowlisted: 1, high: 2, low: 3 };
+
+// What makes a message one of its class: its priority, its type, its sender.
+const ways = {
+  low: [{ priority: 3 }, { messageType: 'app:like', priority: 0 }],
+  standard: [{ priority: 0 }],
+  high: [{ priority: 2 }],
+  allowlisted: [{ priority: 1 }, { messageType: 'app:gift', priority: 3 }, { fromUserId: 'host', priority: 3 }],
+};
+const named = (kind, who, round) => {
+  const list = ways[kind].filter((way) => who === 'backend' || !way.fromUserId); // bob is not the host
+  return list[round % list.length];
+};
+await call('/v4/open-channel/priority-message-type-list/add', { messageTypes: ['app:gift'] });
+await call('/v4/open-channel/low-priority-message-type-list/add', { messageTypes: ['app:like'] });
 
 // Enters the channel and notes what is published there.
 async function enter(user) {
@@ -32,6 +45,7 @@ async function enter(user) {
 
 const ann = await enter('ann');
 const bob = await enter('bob');
+await call('/v4/open-channel/priority-sender-list/add', { channelId: channel, participantIds: ['host'] });
 
 // What a window should take, worked out here once more: each class takes of its
 // own first.
@@ -51,9 +65,9 @@ function count(kind, who) {
   shed[kind === 'standard' ? 'high' : kind]++; // as good as high
 }
 
-async function fromBackend(kind, n) {
+async function fromBackend(kind, n, round) {
   const r = await call('/v4/open-channel/message/send', {
-    fromUserId: 'backend', toChannelIds: [channel], messageType: 'app:note', content: `${kind} ${n}`, priority: priorities[kind],
+    fromUserId: 'backend', toChannelIds: [channel], messageType: 'app:note', content: `${kind} ${n}`, ...named(kind, 'backend', round),
   });
   if (takes(kind)) {
     assert.equal(r.shed, undefined, `${kind} ${n}`);
@@ -66,9 +80,9 @@ async function fromBackend(kind, n) {
   }
 }
 
-async function fromClient(kind, n) {
+async function fromClient(kind, n, round) {
   const { data } = await bob.client.rpc('message.send', {
-    channelType: 'open', channelId: channel, messageType: 'app:note', content: `${kind} ${n}`, priority: priorities[kind], echo: 1,
+    channelType: 'open', channelId: channel, messageType: 'app:note', content: `${kind} ${n}`, echo: 1, ...named(kind, 'client', round),
   });
   if (takes(kind)) {
     assert.equal(data.shed, undefined, `${kind} ${n}`);
@@ -87,7 +101,7 @@ let n = 0;
 for (let round = 0; round < rounds; round++) {
   for (const kind of ['low', 'standard', 'high', 'allowlisted']) {
     n++;
-    await (n % 3 === 0 ? fromClient : fromBackend)(kind, n);
+    await (n % 3 === 0 ? fromClient : fromBackend)(kind, n, round);
   }
 }
 assert.equal(taken.length, budgets.reduce((a, b) => a + b), 'all budgets are used up within the window');
@@ -96,7 +110,7 @@ for (const [what, k] of Object.entries({ ...shed, ...by })) assert.ok(k > 0, `no
 // One request to two channels, of which one has no room.
 {
   const r = await call('/v4/open-channel/message/send', {
-    fromUserId: 'backend', toChannelIds: [channel, 'quiet'], messageType: 'app:note', content: 'both', priority: priorities.allowlisted,
+    fromUserId: 'backend', toChannelIds: [channel, 'quiet'], messageType: 'app:note', content: 'both', priority: 1,
   });
   assert.deepEqual(r.messageUIDs.map((m) => m.channelId), ['quiet']);
   assert.deepEqual(r.shed, [{ channelId: channel, reason: 'intake' }]);
