@@ -34,7 +34,7 @@ const (
 
 	// What may be left of a crowd when it is gone: pools, tables that grew, what
 	// the store has in memory of the messages.
-	crowdHeap       = 48 << 20
+	crowdHeap       = 12 << 20
 	crowdGoroutines = 30
 )
 
