@@ -163,7 +163,7 @@ func (c *conn) Message(op websocket.Opcode, payload []byte) error {
 	case websocket.Binary:
 		return closeInapt
 	case websocket.Ping:
-		if !c.calls.take(commandRate, time.Since(c.g.start)) && c.calls.empty(commandRate) {
+		if !c.calls.take(c.g.opts.commands, time.Since(c.g.start)) && c.calls.empty(c.g.opts.commands) {
 			return closeTooMany
 		}
 		c.mu.Lock()

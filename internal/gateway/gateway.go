@@ -84,6 +84,7 @@ type Options struct {
 	PongTimeout  time.Duration // how long a pong may take; 10 s
 	StaleAfter   time.Duration // how long the connect command may take; 15 s
 	DrainTimeout time.Duration // how long a client may read nothing; 30 s
+	commands     limit         // of each connection; commandRate unless a test says otherwise
 	QueueBytes   int           // what may wait to be written to a connection, beside its timeline; 256 KiB
 }
 
@@ -124,6 +125,7 @@ func New(o Options) *Gateway {
 	setDefault(&o.StaleAfter, 15*time.Second)
 	setDefault(&o.DrainTimeout, 30*time.Second)
 	setDefault(&o.QueueBytes, 256<<10)
+	setDefault(&o.commands, commandRate)
 	setDefault(&o.Version, "parley")
 	if o.Now == nil {
 		o.Now = time.Now

@@ -132,6 +132,13 @@ func quoted(s string) string {
 	return string(b)
 }
 
+// patient is a gateway for tests that make thousands of calls on few connections,
+// and read no pings meanwhile.
+func patient(o *Options) {
+	o.commands = limit{burst: 1 << 20}
+	o.PingInterval = time.Hour
+}
+
 // raw carries out a command with id 9 and gives the line that answers it. All that
 // there is to try is more than a connection may ask at once, so who is told that
 // they are too quick waits and asks again.
@@ -289,7 +296,7 @@ func samePictures(t *testing.T, what string, was, is []string) {
 // everything they do is done in two houses, in one of which A has nothing.
 func TestEveryCallAcrossApps(t *testing.T) {
 	t.Parallel()
-	both, without := newHouse(t), newHouse(t)
+	both, without := newHouse(t, patient), newHouse(t, patient)
 	apps := func(h *house) (a, b *chat.App) {
 		h.traces()
 		b, err := h.dir.CreateApp(t.Context())
@@ -386,7 +393,7 @@ func TestEveryCallAcrossApps(t *testing.T) {
 // their clientMsgId.
 func TestEveryCallCanBeRepeated(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newHouse(t, patient)
 	h.traces()
 	n := settle(h, h.app, "A", 2)
 	for _, method := range calls() {

@@ -275,8 +275,8 @@ func (c *conn) command(cmd command) error {
 	if c.registered == (cmd.method == methodConnect) {
 		return closeBadRequest // a second connect, or something else before the first
 	}
-	if !c.calls.take(commandRate, time.Since(c.g.start)) {
-		if c.calls.empty(commandRate) {
+	if !c.calls.take(c.g.opts.commands, time.Since(c.g.start)) {
+		if c.calls.empty(c.g.opts.commands) {
 			return closeTooMany
 		}
 		if cmd.id != 0 {
