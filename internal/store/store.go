@@ -30,6 +30,8 @@ type Store interface {
 	Users
 	Blocks
 	Devices
+	PushDevices
+	PushSettings
 	Deliveries
 	Broadcasts
 	Onces

@@ -36,6 +36,11 @@ const (
 
 	spaceFact    = 0x38 // app(4) kind(1) len(1) channel, key
 	spaceOpenDue = 0x39 // due(8) app(4) channel
+
+	spacePushDevice     = 0x40 // app(4) len(1) user, device
+	spacePushToken      = 0x41 // app(4) provider(1) hash of the token(32)
+	spacePushCredential = 0x42 // app(4) provider(1) environment(1) package
+	spacePushTemplate   = 0x43 // app(4) id
 )
 
 // A life says how long a body must live. It stands before the UID in the key,

@@ -1,0 +1,49 @@
+package store
+
+import (
+	"context"
+
+	"github.com/parleychat/parley/internal/chat"
+)
+
+// PushDevices keeps which devices are registered for push. A token of a provider
+// is one device's of one user in an app: whoever registers it has it, and nobody
+// else any more, since a phone changes hands. What is registered says nothing of
+// whether its user may be reached at all: readers look at that themselves, as
+// users who are banned or deleted keep what they have registered.
+type PushDevices interface {
+	// PushDevices lists what a user has registered, longest unseen first.
+	PushDevices(ctx context.Context, app chat.AppID, user string) ([]chat.PushDevice, error)
+	// PutPushDevice durably registers a device in place of what it had registered,
+	// and takes the token away from whoever else had it. Where the user then has
+	// more than chat.MaxPushDevices, those longest unseen go.
+	PutPushDevice(ctx context.Context, app chat.AppID, user string, d *chat.PushDevice) error
+	// RemovePushDevice durably forgets what the device has registered.
+	RemovePushDevice(ctx context.Context, app chat.AppID, user, device string) error
+	// DropPushToken durably forgets a token that the provider says is dead, and
+	// reports whether it did: one that was registered again after the given time
+	// (Unix ms) lives.
+	DropPushToken(ctx context.Context, app chat.AppID, p chat.PushProvider, token string, registeredBy int64) (bool, error)
+	// StrikePushToken notes that on this day the provider said of the token what
+	// may mean that it is dead. On the chat.PushStrikes-th day it is dropped as
+	// DropPushToken does, and true is reported. Days (of Unix time) that come again
+	// or late count once; a registration begins anew.
+	StrikePushToken(ctx context.Context, app chat.AppID, p chat.PushProvider, token string, registeredBy, day int64) (bool, error)
+}
+
+// PushSettings keeps what an app needs to push with, durably.
+type PushSettings interface {
+	// PushCredentials are an app's, by provider, package and environment, with
+	// what is secret in them.
+	PushCredentials(ctx context.Context, app chat.AppID) ([]chat.PushCredential, error)
+	// PutPushCredential stores a credential in place of the one for the same.
+	PutPushCredential(ctx context.Context, app chat.AppID, c *chat.PushCredential) error
+	// RemovePushCredential forgets the one for the same as c.
+	RemovePushCredential(ctx context.Context, app chat.AppID, c *chat.PushCredential) error
+	// PushTemplates are an app's, by id.
+	PushTemplates(ctx context.Context, app chat.AppID) ([]chat.PushTemplate, error)
+	// PutPushTemplate stores a template in place of the one with its id.
+	PutPushTemplate(ctx context.Context, app chat.AppID, t *chat.PushTemplate) error
+	// RemovePushTemplate forgets the one with the id.
+	RemovePushTemplate(ctx context.Context, app chat.AppID, id string) error
+}

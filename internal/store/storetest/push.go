@@ -1,0 +1,291 @@
+package storetest
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"sync"
+
+	"github.com/parleychat/parley/internal/chat"
+	"github.com/parleychat/parley/internal/store"
+)
+
+// registered is what the user has registered, by device and token.
+func (e *env) registered(app chat.AppID, user string) (list []string) {
+	e.Helper()
+	devices, err := e.PushDevices(e.ctx, app, user)
+	if err != nil {
+		e.Fatal(err)
+	}
+	for _, d := range devices {
+		list = append(list, fmt.Sprintf("%s=%s:%s", d.ID, d.Provider, d.Token))
+	}
+	return list
+}
+
+func (e *env) wantRegistered(user string, want ...string) {
+	e.Helper()
+	if got := e.registered(app, user); !reflect.DeepEqual(got, want) {
+		e.Errorf("%s has registered %q, want %q", user, got, want)
+	}
+}
+
+func (e *env) register(user, device, token string, at int64) {
+	e.Helper()
+	d := &chat.PushDevice{ID: device, Provider: chat.FCM, Token: token, RegisteredAt: at, SeenAt: at}
+	if err := e.PutPushDevice(e.ctx, app, user, d); err != nil {
+		e.Fatal(err)
+	}
+}
+
+func testPushDevices(e *env) {
+	full := chat.PushDevice{
+		ID: "phone", Provider: chat.APNs, Token: "abc", Package: "com.example", Environment: chat.Sandbox, Language: "zh-Hans", HideDetails: true,
+		Zone: "Asia/Tokyo", Quiet: &chat.QuietHours{From: 60, To: 5, Zone: "Asia/Tokyo", Level: chat.NotifyNothing}, RegisteredAt: 7, SeenAt: 8,
+	}
+	if err := e.PutPushDevice(e.ctx, app, "bob", &full); err != nil {
+		e.Fatal(err)
+	}
+	e.register("bob", "tablet", "t1", 5)
+	e.register("bo", "b", "t2", 5)
+	for range 2 {
+		list, err := e.PushDevices(e.ctx, app, "bob")
+		if err != nil || len(list) != 2 || list[0].ID != "tablet" || !reflect.DeepEqual(list[1], full) {
+			e.Errorf("got %+v, %v, want the tablet and %+v", list, err, full)
+		}
+		e.wantRegistered("bo", "b=FCM:t2")
+		e.wantRegistered("bobby")
+		if got := e.registered(2, "bob"); got != nil {
+			e.Errorf("in another app bob has %q", got)
+		}
+		e.reopen()
+	}
+	// A device has one token: a new one takes the place of the old, which is then
+	// nobody's.
+	e.register("bob", "phone", "t3", 9)
+	e.wantRegistered("bob", "tablet=FCM:t1", "phone=FCM:t3")
+	if dropped, err := e.DropPushToken(e.ctx, app, chat.APNs, "abc", 1000); err != nil || dropped {
+		e.Errorf("the old token was dropped: %t, %v", dropped, err)
+	}
+	// A device that has been on a connection was seen then.
+	if err := e.PutDevices(e.ctx, []store.UserDevice{{App: app, User: "bob", Device: store.Device{ID: "tablet", SeenAt: 50}}}); err != nil {
+		e.Fatal(err)
+	}
+	e.wantRegistered("bob", "phone=FCM:t3", "tablet=FCM:t1")
+	for range 2 {
+		if err := e.RemovePushDevice(e.ctx, app, "bob", "phone"); err != nil {
+			e.Fatal(err)
+		}
+	}
+	e.wantRegistered("bob", "tablet=FCM:t1")
+
+	// Those longest unseen go, with their tokens.
+	for i := range chat.MaxPushDevices {
+		e.register("bob", fmt.Sprint("d", i), fmt.Sprint("n", i), int64(20+i))
+	}
+	got := e.registered(app, "bob")
+	if len(got) != chat.MaxPushDevices || got[0] != "d1=FCM:n1" || got[len(got)-1] != "d31=FCM:n31" {
+		e.Errorf("%d devices: %q", len(got), got)
+	}
+	if !slices.Contains(got, "tablet=FCM:t1") {
+		e.Errorf("the tablet was seen after d0 and is gone: %q", got)
+	}
+	if dropped, err := e.DropPushToken(e.ctx, app, chat.FCM, "n0", 1000); err != nil || dropped {
+		e.Errorf("the token of a device that is gone is there: %t, %v", dropped, err)
+	}
+	// One that is there already makes no other go.
+	e.register("bob", "d31", "other", 100)
+	if n := len(e.registered(app, "bob")); n != chat.MaxPushDevices {
+		e.Errorf("%d devices", n)
+	}
+	e.wantKind(e.PutPushDevice(e.ctx, app, "", &full), chat.KindInvalid)
+	e.wantKind(e.PutPushDevice(e.ctx, app, "bob", &chat.PushDevice{ID: "d", Provider: chat.FCM}), chat.KindInvalid)
+	_, err := e.PushDevices(e.ctx, app, string(make([]byte, 300)))
+	e.wantKind(err, chat.KindTooLong)
+
+	if e.place.Crash != nil {
+		want := e.registered(app, "bob")
+		e.place.Crash(e.Store)
+		e.open()
+		e.wantRegistered("bob", want...)
+	}
+}
+
+// A token is one device's: a phone that changes hands takes it along.
+func testPushTokenMoves(e *env) {
+	e.register("bob", "phone", "t", 1)
+	e.register("alice", "mine", "t", 2)
+	e.wantRegistered("bob")
+	e.wantRegistered("alice", "mine=FCM:t")
+	e.register("alice", "other", "t", 3) // as another device of the same user
+	e.wantRegistered("alice", "other=FCM:t")
+	e.reopen()
+	e.wantRegistered("alice", "other=FCM:t")
+
+	// Of another provider, or in another app, it is another token.
+	d := &chat.PushDevice{ID: "phone", Provider: chat.HW, Token: "t", RegisteredAt: 4}
+	for _, in := range []chat.AppID{app, 2} {
+		if err := e.PutPushDevice(e.ctx, in, "bob", d); err != nil {
+			e.Fatal(err)
+		}
+	}
+	e.register("bob", "tablet", "t4", 5)
+	e.wantRegistered("alice", "other=FCM:t")
+	e.wantRegistered("bob", "phone=HW:t", "tablet=FCM:t4")
+	// What was bob's before it moved goes without it.
+	if err := e.RemovePushDevice(e.ctx, app, "alice", "mine"); err != nil {
+		e.Fatal(err)
+	}
+	if dropped, err := e.DropPushToken(e.ctx, app, chat.FCM, "t", 3); err != nil || !dropped {
+		e.Errorf("dropped: %t, %v", dropped, err)
+	}
+	e.wantRegistered("alice")
+	e.wantRegistered("bob", "phone=HW:t", "tablet=FCM:t4")
+	if got := e.registered(2, "bob"); !reflect.DeepEqual(got, []string{"phone=HW:t"}) {
+		e.Errorf("in another app bob has %q", got)
+	}
+}
+
+// However many register a few tokens at once, each is one device's in the end, and
+// can be dropped.
+func testPushTokensAtOnce(e *env) {
+	var wg sync.WaitGroup
+	names := users(6)
+	for i, user := range names {
+		wg.Go(func() {
+			for n := range 20 {
+				d := &chat.PushDevice{ID: "d" + fmt.Sprint((n+i)%2), Provider: chat.MI, Token: fmt.Sprint("t", (n*i+n)%3), RegisteredAt: int64(n)}
+				if err := e.PutPushDevice(e.ctx, app, user, d); err != nil {
+					e.Error(err)
+				}
+				if n%5 == i%5 {
+					if err := e.RemovePushDevice(e.ctx, app, user, "d0"); err != nil {
+						e.Error(err)
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	owners := map[string]string{}
+	for _, user := range names {
+		devices, err := e.PushDevices(e.ctx, app, user)
+		if err != nil {
+			e.Fatal(err)
+		}
+		for _, d := range devices {
+			if other := owners[d.Token]; other != "" {
+				e.Errorf("%s is %s's and %s's", d.Token, other, user)
+			}
+			owners[d.Token] = user
+		}
+	}
+	for token, user := range owners {
+		if dropped, err := e.DropPushToken(e.ctx, app, chat.MI, token, 100); err != nil || !dropped {
+			e.Errorf("%s of %s: %t, %v", token, user, dropped, err)
+		}
+	}
+	for _, user := range names {
+		e.wantRegistered(user)
+	}
+}
+
+// Dead tokens go, but not those that were registered again since.
+func testPushTokensDie(e *env) {
+	drop := func(token string, by int64, want bool) {
+		e.Helper()
+		if got, err := e.DropPushToken(e.ctx, app, chat.FCM, token, by); err != nil || got != want {
+			e.Errorf("%s registered by %d dropped: %t, %v, want %t", token, by, got, err, want)
+		}
+	}
+	strike := func(by, day int64, want bool) {
+		e.Helper()
+		if got, err := e.StrikePushToken(e.ctx, app, chat.FCM, "s", by, day); err != nil || got != want {
+			e.Errorf("strike on day %d dropped: %t, %v, want %t", day, got, err, want)
+		}
+	}
+	e.register("bob", "phone", "t", 10)
+	drop("t", 9, false)
+	drop("other", 100, false)
+	if got, err := e.DropPushToken(e.ctx, 2, chat.FCM, "t", 100); err != nil || got {
+		e.Errorf("dropped from another app: %t, %v", got, err)
+	}
+	e.wantRegistered("bob", "phone=FCM:t")
+	e.register("bob", "phone", "t", 20)
+	drop("t", 19, false)
+	e.register("alice", "phone", "t", 30)
+	drop("t", 29, false)
+	e.wantRegistered("alice", "phone=FCM:t")
+	drop("t", 30, true)
+	drop("t", 30, false)
+	e.wantRegistered("alice")
+
+	e.register("bob", "phone", "s", 10)
+	for _, day := range []int64{5, 5, 6, 6, 5} {
+		strike(10, day, false)
+	}
+	strike(9, 7, false) // it was said of an earlier registration
+	e.reopen()
+	strike(10, 6, false)
+	e.register("bob", "phone", "s", 20) // begins anew
+	strike(20, 7, false)
+	strike(20, 8, false)
+	e.wantRegistered("bob", "phone=FCM:s")
+	strike(20, 9, true)
+	strike(20, 10, false)
+	e.wantRegistered("bob")
+	e.reopen()
+	e.wantRegistered("bob")
+}
+
+func testPushSettings(e *env) {
+	credentials := []chat.PushCredential{
+		{Provider: chat.APNs, Package: "", Fields: map[string]string{"p8": "k"}, Since: 1},
+		{Provider: chat.APNs, Package: "a", Environment: chat.Production, Fields: map[string]string{"p8": "p"}, BaseURL: "https://x", Since: 2},
+		{Provider: chat.APNs, Package: "a", Environment: chat.Sandbox, Fields: map[string]string{"p8": "s"}, Since: 3},
+		{Provider: chat.MI, Package: "a", Fields: map[string]string{"appSecret": "x", "region": "cn"}, Since: 4},
+	}
+	templates := []chat.PushTemplate{
+		{ID: "a", Default: "en", Texts: map[string]chat.PushText{"en": {Title: "Hi", Body: "B"}, "de": {Body: "C"}}, Since: 1},
+		{ID: "b", Default: "de", Texts: map[string]chat.PushText{"de": {Body: "D"}}, Since: 2},
+	}
+	check := func(app chat.AppID, c []chat.PushCredential, t []chat.PushTemplate) {
+		e.Helper()
+		if got, err := e.PushCredentials(e.ctx, app); err != nil || len(got) != len(c) || len(c) > 0 && !reflect.DeepEqual(got, c) {
+			e.Errorf("credentials are %v, %v, want %v", got, err, c)
+		}
+		if got, err := e.PushTemplates(e.ctx, app); err != nil || len(got) != len(t) || len(t) > 0 && !reflect.DeepEqual(got, t) {
+			e.Errorf("templates are %v, %v, want %v", got, err, t)
+		}
+	}
+	do := func(err error) {
+		e.Helper()
+		if err != nil {
+			e.Fatal(err)
+		}
+	}
+	check(app, nil, nil)
+	for i := len(credentials) - 1; i >= 0; i-- {
+		do(e.PutPushCredential(e.ctx, app, &chat.PushCredential{Provider: credentials[i].Provider, Package: credentials[i].Package, Environment: credentials[i].Environment, Fields: map[string]string{"old": "x"}}))
+		do(e.PutPushCredential(e.ctx, app, &credentials[i]))
+	}
+	for i := range templates {
+		do(e.PutPushTemplate(e.ctx, app, &chat.PushTemplate{ID: templates[i].ID, Texts: map[string]chat.PushText{"old": {}}}))
+		do(e.PutPushTemplate(e.ctx, app, &templates[i]))
+	}
+	check(app, credentials, templates)
+	check(2, nil, nil)
+	e.reopen()
+	check(app, credentials, templates)
+	for range 2 {
+		do(e.RemovePushCredential(e.ctx, app, &chat.PushCredential{Provider: chat.APNs, Package: "a", Environment: chat.Production}))
+		do(e.RemovePushTemplate(e.ctx, app, "a"))
+	}
+	left := append(credentials[:1:1], credentials[2:]...)
+	check(app, left, templates[1:])
+	if e.place.Crash != nil {
+		e.place.Crash(e.Store)
+		e.open()
+		check(app, left, templates[1:])
+	}
+}
