@@ -13,7 +13,7 @@ const (
 	maxTemplateID    = 64   // characters
 	maxTemplateTitle = 50   // characters, as that of pushExt
 	maxTemplateBody  = 1000 // characters
-	maxTemplateTexts = 50   // languages
+	MaxTemplateTexts = 50   // languages
 )
 
 // A PushTemplate is what a push says, in several languages. A message names it in
@@ -46,8 +46,8 @@ func (t *PushTemplate) Check() error {
 	if len(t.Texts) == 0 {
 		return Invalid("languages", "is required")
 	}
-	if n := len(t.Texts); n > maxTemplateTexts {
-		return Invalidf("languages", "at most %d languages, got %d", maxTemplateTexts, n)
+	if n := len(t.Texts); n > MaxTemplateTexts {
+		return Invalidf("languages", "at most %d languages, got %d", MaxTemplateTexts, n)
 	}
 	if _, ok := t.Texts[t.Default]; !ok {
 		return Invalid("defaultLanguage", "must be one of the template's languages")

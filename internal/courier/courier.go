@@ -37,6 +37,7 @@ type Sessions interface {
 type Session struct {
 	User string
 	chat.Client
+	Background bool // its client says that the user does not look at it
 }
 
 // Store is what the courier needs of a store.

@@ -24,6 +24,8 @@ type Store interface {
 	store.Users
 	store.Blocks
 	store.OpenChannels
+	store.PushDevices
+	store.PushSettings
 }
 
 // A Directory answers from memory for apps, and from the store for users.

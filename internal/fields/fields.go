@@ -411,6 +411,14 @@ func (r *Reader) JSON(object bool) (string, error) {
 	return string(compact), nil
 }
 
+// TextOrObject reads a string, or an object of which it gives the compact text.
+func (r *Reader) TextOrObject() (string, error) {
+	if r.dec.PeekKind() == jsontext.KindBeginObject {
+		return r.JSON(true)
+	}
+	return r.Text()
+}
+
 // wrong reads the next value and says that it breaks rule.
 func (r *Reader) wrong(rule string) error {
 	k := r.dec.PeekKind()

@@ -71,15 +71,16 @@ type conn struct {
 
 	// mu is tier 2. It is never held while the socket is used: closing that
 	// waits for its users, and they take mu.
-	mu       sync.Mutex
-	state    uint8
-	beat     uint8
-	pingDue  bool
-	catching bool // still recovering: not yet been at the head
-	said     bool // the close frame is written, or on its way
-	left     bool // the client sent a close frame
-	closing  *DisconnectRow
-	room     chan struct{} // closed when the queue has room again; nil when nobody waits
+	mu         sync.Mutex
+	state      uint8
+	beat       uint8
+	pingDue    bool
+	catching   bool // still recovering: not yet been at the head
+	said       bool // the close frame is written, or on its way
+	left       bool // the client sent a close frame
+	background bool // the client says that its user does not look
+	closing    *DisconnectRow
+	room       chan struct{} // closed when the queue has room again; nil when nobody waits
 
 	// pos is the newest offset given to the client. Only the runner moves it
 	// once the session is live, and only under mu.

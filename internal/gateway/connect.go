@@ -160,6 +160,7 @@ func (c *conn) connect(cmd command) error {
 
 	c.app, c.user, c.device = grant.App.ID, grant.User.ID, data.deviceID
 	c.issuedAt = grant.IssuedAt
+	c.setBackground(data.background)
 	client := chat.Client{Platform: data.platform, Package: data.pack}
 	c.trail.client = unique.Make(client)
 	rand.Read(c.client[:])

@@ -51,6 +51,8 @@ type Directory interface {
 	Block(ctx context.Context, app *chat.App, user, field string, others []string) error
 	Unblock(ctx context.Context, app *chat.App, user, field string, others []string) error
 	Blocklist(ctx context.Context, app *chat.App, user string, p directory.BlocklistPage) (ids []string, next string, err error)
+	RegisterPush(ctx context.Context, app *chat.App, user string, r *chat.PushRegistration) error
+	UnregisterPush(ctx context.Context, app *chat.App, user, device string) error
 }
 
 // Courier sends what clients ask to be sent.

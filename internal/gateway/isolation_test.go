@@ -83,6 +83,8 @@ var rpcProofs = map[string]rpcProof{
 	"channel.tag.remove": {changes, []string{`{"tagId":"w","channels":[{"channelType":"direct","channelId":$TO}]}`}},
 	"channel.tagged":     {reads, []string{`{"tagId":"w"}`}},
 	"typing":             {alone, []string{`{"channelType":"direct","channelId":$TO}`}},
+	"device.push":        {alone, []string{`{"provider":"FCM","token":"phone"}`, `{"provider":null}`}},
+	"device.state":       {alone, []string{`{"background":true}`}},
 	"blocklist.add":      {changes, []string{`{"userIds":[$TO]}`}},
 	"blocklist.remove":   {changes, []string{`{"userIds":[$TO]}`}},
 	"blocklist.list":     {reads, []string{`{}`, `{"order":1,"pageToken":"1"}`}},
@@ -185,7 +187,7 @@ func (n *tenant) connect() (peers []*peer) {
 	n.h.app = n.app
 	for _, u := range n.users {
 		p := n.h.dial()
-		p.send(`{"connect":{"token":"`+n.h.token(u)+`"},"id":1}`, `{"subscribe":{"channel":`+quoted("open:"+u)+`},"id":2}`)
+		p.send(`{"connect":{"token":"`+n.h.token(u)+`","data":{"deviceId":"phone","from":"now"}},"id":1}`, `{"subscribe":{"channel":`+quoted("open:"+u)+`},"id":2}`)
 		for range 2 {
 			r := p.reply()
 			if r.Error != nil {

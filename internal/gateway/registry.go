@@ -166,7 +166,7 @@ func (r *registry) connected(app chat.AppID, shard int) (list []courier.Session)
 			continue
 		}
 		for c := first; c != nil; c = c.nextOfUser {
-			list = append(list, courier.Session{User: k.user, Client: c.trail.client.Value()})
+			list = append(list, courier.Session{User: k.user, Client: c.trail.client.Value(), Background: c.inBackground()})
 		}
 	}
 	return list

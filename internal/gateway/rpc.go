@@ -58,6 +58,9 @@ var rpcMethods = map[string]func(c *conn, ctx context.Context, data []byte) ([]b
 	"open.metadata.remove": (*conn).removeOpenPairs,
 	"open.metadata.get":    (*conn).getOpenPairs,
 	"open.participants":    (*conn).participants,
+
+	"device.push":  (*conn).devicePush,
+	"device.state": (*conn).deviceState,
 }
 
 func (c *conn) rpc(cmd command) error {

@@ -25,6 +25,7 @@ import (
 // memory is as much of a store as a send needs. It keeps nothing, so that what
 // is measured is the door and the courier.
 type memory struct {
+	noPush
 	mu   sync.Mutex
 	uids *chat.UIDSource
 }

@@ -111,6 +111,15 @@ var coveredBy = map[string][]string{
 	"batchSetOpenChannelMetadata":    {"serverapi.TestOpenMetadata", "serverapi.TestOpenMetadataRefuses", "gateway.TestPairsAreTheSameForAll", "gateway.TestPairsGoWithTheirOwners", "gateway.TestPairsOverRestart", "e2e.TestOpenChannelPairs", "e2e.TestOpenPairsOverRestart"},
 	"batchRemoveOpenChannelMetadata": {"serverapi.TestOpenMetadata", "serverapi.TestOpenMetadataRefuses", "e2e.TestOpenChannelPairs"},
 	"batchGetOpenChannelMetadata":    {"serverapi.TestOpenMetadata", "e2e.TestOpenChannelPairs"},
+	"registerPushDevice":             {"serverapi.TestPushDevices", "serverapi.TestPushDevicesRefused"},
+	"removePushDevice":               {"serverapi.TestPushDevices"},
+	"listPushDevices":                {"serverapi.TestPushDevices", "gateway.TestClientsRegisterForPush"},
+	"setPushCredential":              {"serverapi.TestPushCredentials", "serverapi.TestPushCredentialsRefused"},
+	"removePushCredential":           {"serverapi.TestPushCredentials"},
+	"listPushCredentials":            {"serverapi.TestPushCredentials"},
+	"setPushTemplate":                {"serverapi.TestPushTemplates", "serverapi.TestPushTemplatesRefused"},
+	"removePushTemplate":             {"serverapi.TestPushTemplates"},
+	"listPushTemplates":              {"serverapi.TestPushTemplates"},
 
 	"traceMessage": {"serverapi.TestTrace", "serverapi.TestTraceOfChanges", "serverapi.TestTraceRefused", "gateway.TestTraceOfSessions", "node.TestTraceOverRestart", "e2e.TestWhatBecomesOfMessages"},
 }

@@ -136,6 +136,16 @@ var operations = []operation{
 
 	// Ours: below /v4x so that they never meet one of the platform's.
 	{name: "traceMessage", path: "/v4x/message/trace", limit: defaultLimit, serve: traceMessage},
+
+	{name: "registerPushDevice", path: "/v4x/push/device/register", limit: defaultLimit, serve: registerPushDevice},
+	{name: "removePushDevice", path: "/v4x/push/device/remove", limit: defaultLimit, serve: removePushDevice},
+	{name: "listPushDevices", path: "/v4x/push/device/list", limit: defaultLimit, serve: listPushDevices},
+	{name: "setPushCredential", path: "/v4x/push/credential/set", limit: defaultLimit, serve: setPushCredential},
+	{name: "removePushCredential", path: "/v4x/push/credential/remove", limit: defaultLimit, serve: removePushCredential},
+	{name: "listPushCredentials", path: "/v4x/push/credential/list", limit: defaultLimit, serve: listPushCredentials},
+	{name: "setPushTemplate", path: "/v4x/push/template/set", limit: defaultLimit, serve: setPushTemplate},
+	{name: "removePushTemplate", path: "/v4x/push/template/remove", limit: defaultLimit, serve: removePushTemplate},
+	{name: "listPushTemplates", path: "/v4x/push/template/list", limit: defaultLimit, serve: listPushTemplates},
 }
 
 func tokenLimit(s *chat.Settings) chat.Rate        { return s.LimitToken }

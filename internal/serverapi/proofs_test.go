@@ -58,6 +58,7 @@ var (
 //	$ROOM         one of its open channels, which has metadata "a"
 //	$UID          a message of its own for this line, sent by what of says
 //	$TEXT         a text that is different in each app
+//	$PHONE        a push token of $FROM, the same in each app
 //	$NOW          a time after all that was sent, not in the future
 //	$LATER, $EARLIER  a day from it, either way
 //
@@ -176,6 +177,15 @@ var proofs = map[string]proof{
 	"batchSetOpenChannelMetadata":    {effect: changes, bodies: []string{`{"channelId":$ROOM,"metadataOwnerId":$FROM,"metadata":{"a":"2","b":$TEXT}}`}},
 	"batchRemoveOpenChannelMetadata": {effect: changes, bodies: []string{`{"channelId":$ROOM,"metadataOwnerId":$FROM,"metadataKeys":["a"]}`}},
 	"batchGetOpenChannelMetadata":    {effect: reads, bodies: []string{`{"channelId":$ROOM}`, `{"channelId":$ROOM,"metadataKeys":["a"]}`}},
+	"registerPushDevice":             {effect: changes, bodies: []string{`{"userId":$FROM,"deviceId":"new","provider":"MI","token":$PHONE}`}, sinceNow: true},
+	"removePushDevice":               {effect: changes, bodies: []string{`{"userId":$FROM,"deviceId":"gone"}`}},
+	"listPushDevices":                {effect: reads, bodies: []string{`{"userId":$FROM}`}},
+	"setPushCredential":              {effect: changes, bodies: []string{`{"provider":"MI","package":"new","credential":{"appSecret":"s"}}`}},
+	"removePushCredential":           {effect: changes, bodies: []string{`{"provider":"MI","package":"gone"}`}},
+	"listPushCredentials":            {effect: reads, bodies: []string{`{}`}},
+	"setPushTemplate":                {effect: changes, bodies: []string{`{"templateId":"new","defaultLanguage":"en","languages":[{"language":"en","body":"x"}]}`}},
+	"removePushTemplate":             {effect: changes, bodies: []string{`{"templateId":"gone"}`}},
+	"listPushTemplates":              {effect: reads, bodies: []string{`{}`}},
 
 	"traceMessage": {effect: reads, of: aDirect, bodies: []string{`{"messageUID":$UID}`, `{"messageUID":$UID,"all":1}`}},
 }
@@ -268,7 +278,7 @@ func (e *estate) fill(text, operation string, i int) string {
 	from, to := e.pair(i)
 	day := int64(24 * time.Hour / time.Millisecond)
 	return strings.NewReplacer(
-		"$FROM", quoted(from), "$TO", quoted(to), "$ROOM", quoted(from), "$TEXT", quoted(e.name+" to "+to),
+		"$FROM", quoted(from), "$TO", quoted(to), "$ROOM", quoted(from), "$TEXT", quoted(e.name+" to "+to), "$PHONE", quoted("phone-"+strconv.Itoa(i)),
 		"$UID", quoted(e.uids[operation+strconv.Itoa(i)]), "$NOW", fmt.Sprint(e.now), "$LATER", fmt.Sprint(e.now+day), "$EARLIER", fmt.Sprint(e.now-day),
 	).Replace(text)
 }
@@ -313,6 +323,14 @@ func settle(w *world, app *chat.App, name string, variant int, users []string) *
 		}
 		e.must(setOpenMeta, e.fill(`{"channelId":$ROOM,"metadataOwnerId":$FROM,"metadata":{"a":$TEXT}}`, "", i))
 		e.must(block, `{"userId":`+id+`,"targetUserIds":[`+quoted(users[(i+2+variant)%len(users)])+`]}`)
+	}
+	for i, u := range users {
+		e.must(registerPush, fmt.Sprintf(`{"userId":%s,"deviceId":"gone","provider":"FCM","token":"token-%d"}`, quoted(u), i))
+		e.must(registerPush, fmt.Sprintf(`{"userId":%s,"deviceId":"kept","provider":"FCM","token":"kept-%d-%d"}`, quoted(u), i, variant))
+	}
+	for _, pack := range []string{"gone", "kept"} {
+		e.must(setCredential, fmt.Sprintf(`{"provider":"MI","package":%q,"credential":{"appSecret":"secret-%d"}}`, pack, variant))
+		e.must(setTemplate, fmt.Sprintf(`{"templateId":%q,"defaultLanguage":"en","languages":[{"language":"en","body":"of %d"}]}`, pack, variant))
 	}
 	e.now = w.clock.ms.Load() + 500
 	e.furnish(variant)

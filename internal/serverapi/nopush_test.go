@@ -1,0 +1,44 @@
+package serverapi
+
+import (
+	"context"
+
+	"github.com/parleychat/parley/internal/chat"
+)
+
+// noPush is as much of a store as has to do with push, and keeps nothing.
+type noPush struct{}
+
+func (noPush) PushDevices(context.Context, chat.AppID, string) ([]chat.PushDevice, error) {
+	return nil, nil
+}
+
+func (noPush) PutPushDevice(context.Context, chat.AppID, string, *chat.PushDevice) error { return nil }
+
+func (noPush) RemovePushDevice(context.Context, chat.AppID, string, string) error { return nil }
+
+func (noPush) DropPushToken(context.Context, chat.AppID, chat.PushProvider, string, int64) (bool, error) {
+	return false, nil
+}
+
+func (noPush) StrikePushToken(context.Context, chat.AppID, chat.PushProvider, string, int64, int64) (bool, error) {
+	return false, nil
+}
+
+func (noPush) PushCredentials(context.Context, chat.AppID) ([]chat.PushCredential, error) {
+	return nil, nil
+}
+
+func (noPush) PutPushCredential(context.Context, chat.AppID, *chat.PushCredential) error { return nil }
+
+func (noPush) RemovePushCredential(context.Context, chat.AppID, *chat.PushCredential) error {
+	return nil
+}
+
+func (noPush) PushTemplates(context.Context, chat.AppID) ([]chat.PushTemplate, error) {
+	return nil, nil
+}
+
+func (noPush) PutPushTemplate(context.Context, chat.AppID, *chat.PushTemplate) error { return nil }
+
+func (noPush) RemovePushTemplate(context.Context, chat.AppID, string) error { return nil }
