@@ -19,6 +19,7 @@ import (
 type cli struct {
 	Serve    serveCmd    `cmd:"" help:"Run the server."`
 	App      appCmd      `cmd:"" help:"List, create and change apps."`
+	Push     pushCmd     `cmd:"" help:"Credentials of push providers, and templates."`
 	Token    tokenCmd    `cmd:"" help:"Issue an access token for a user."`
 	Send     sendCmd     `cmd:"" help:"Sign and send a message, and print the answer."`
 	Trace    traceCmd    `cmd:"" help:"Tell what became of a message."`

@@ -29,6 +29,19 @@ type API interface {
 	IssueToken(ctx context.Context, key, user, name string) (Token, error)
 	// DemoLink makes a link that opens the running node's live page, once.
 	DemoLink(ctx context.Context) (DemoLink, error)
+
+	// PushCredentials lists what providers know the app by, without what is secret.
+	PushCredentials(ctx context.Context, key string) ([]PushCredential, error)
+	// SetPushCredential puts a credential in place of the one for the same.
+	SetPushCredential(ctx context.Context, key string, k PushKey, baseURL string, fields map[string]string) error
+	// RemovePushCredential forgets one; that there is none is no error.
+	RemovePushCredential(ctx context.Context, key string, k PushKey) error
+	// PushTemplates lists the app's templates, by id.
+	PushTemplates(ctx context.Context, key string) ([]PushTemplate, error)
+	// SetPushTemplate puts a template in place of the one with its id.
+	SetPushTemplate(ctx context.Context, key string, t PushTemplate) error
+	// RemovePushTemplate forgets one; that there is none is no error.
+	RemovePushTemplate(ctx context.Context, key, id string) error
 }
 
 // A Node is a running node, as far as a command needs to know it.
@@ -78,6 +91,7 @@ type Directory interface {
 	SetApp(ctx context.Context, key string, values map[string]string) (*chat.App, error)
 	User(ctx context.Context, app *chat.App, id string) (*chat.User, error)
 	IssueToken(ctx context.Context, app *chat.App, user, name, avatarURL string) (string, error)
+	PushDirectory
 }
 
 // A Service carries the operations out.
@@ -133,9 +147,9 @@ func (s *Service) SetApp(ctx context.Context, key string, values map[string]stri
 
 // IssueToken implements API.
 func (s *Service) IssueToken(ctx context.Context, key, user, name string) (Token, error) {
-	app := s.directory.App(key)
-	if app == nil {
-		return Token{}, &chat.Error{Kind: chat.KindNotFound, Field: "app", Rule: "no app has this key"}
+	app, err := s.app(key)
+	if err != nil {
+		return Token{}, err
 	}
 	// Issuing overwrites name and avatar: a token made by hand must not wipe
 	// what the app's backend has set.

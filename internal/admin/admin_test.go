@@ -20,9 +20,11 @@ import (
 // memory is as much of a store as is asked of the directory here.
 type memory struct {
 	directory.Store
-	mu    sync.Mutex
-	apps  []*chat.App
-	users map[string]chat.User
+	mu          sync.Mutex
+	apps        []*chat.App
+	users       map[string]chat.User
+	credentials []chat.PushCredential
+	templates   []chat.PushTemplate
 }
 
 func (m *memory) ListApps(context.Context) ([]*chat.App, error) { return m.apps, nil }

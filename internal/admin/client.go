@@ -70,6 +70,40 @@ func (c *Client) DemoLink(ctx context.Context) (DemoLink, error) {
 	return call[DemoLink](ctx, c, http.MethodPost, "/demo-links", struct{}{})
 }
 
+// PushCredentials implements API.
+func (c *Client) PushCredentials(ctx context.Context, key string) ([]PushCredential, error) {
+	return call[[]PushCredential](ctx, c, http.MethodGet, "/apps/"+url.PathEscape(key)+"/push/credentials", nil)
+}
+
+// SetPushCredential implements API.
+func (c *Client) SetPushCredential(ctx context.Context, key string, k PushKey, baseURL string, fields map[string]string) error {
+	_, err := call[struct{}](ctx, c, http.MethodPut, "/apps/"+url.PathEscape(key)+"/push/credentials", credentialRequest{k, baseURL, fields})
+	return err
+}
+
+// RemovePushCredential implements API.
+func (c *Client) RemovePushCredential(ctx context.Context, key string, k PushKey) error {
+	_, err := call[struct{}](ctx, c, http.MethodDelete, "/apps/"+url.PathEscape(key)+"/push/credentials", k)
+	return err
+}
+
+// PushTemplates implements API.
+func (c *Client) PushTemplates(ctx context.Context, key string) ([]PushTemplate, error) {
+	return call[[]PushTemplate](ctx, c, http.MethodGet, "/apps/"+url.PathEscape(key)+"/push/templates", nil)
+}
+
+// SetPushTemplate implements API.
+func (c *Client) SetPushTemplate(ctx context.Context, key string, t PushTemplate) error {
+	_, err := call[struct{}](ctx, c, http.MethodPut, "/apps/"+url.PathEscape(key)+"/push/templates", t)
+	return err
+}
+
+// RemovePushTemplate implements API.
+func (c *Client) RemovePushTemplate(ctx context.Context, key, id string) error {
+	_, err := call[struct{}](ctx, c, http.MethodDelete, "/apps/"+url.PathEscape(key)+"/push/templates", templateRequest{id})
+	return err
+}
+
 func call[A any](ctx context.Context, c *Client, method, path string, q any) (answer A, err error) {
 	body, err := json.Marshal(q)
 	if err != nil {

@@ -31,6 +31,14 @@ type (
 		User string `json:"userId"`
 		Name string `json:"name"`
 	}
+	credentialRequest struct {
+		Key     PushKey           `json:"key"`
+		BaseURL string            `json:"baseUrl"`
+		Fields  map[string]string `json:"fields"`
+	}
+	templateRequest struct {
+		ID string `json:"templateId"`
+	}
 	failure struct {
 		Kind  chat.Kind `json:"kind"`
 		Field string    `json:"field"`
@@ -60,6 +68,24 @@ func NewServer(s *Service, logger *slog.Logger) *Server {
 	})
 	handle(mux, "POST /demo-links", logger, func(ctx context.Context, _ *http.Request, _ struct{}) (any, error) {
 		return s.DemoLink(ctx)
+	})
+	handle(mux, "GET /apps/{key}/push/credentials", logger, func(ctx context.Context, r *http.Request, _ struct{}) (any, error) {
+		return s.PushCredentials(ctx, r.PathValue("key"))
+	})
+	handle(mux, "PUT /apps/{key}/push/credentials", logger, func(ctx context.Context, r *http.Request, q credentialRequest) (any, error) {
+		return struct{}{}, s.SetPushCredential(ctx, r.PathValue("key"), q.Key, q.BaseURL, q.Fields)
+	})
+	handle(mux, "DELETE /apps/{key}/push/credentials", logger, func(ctx context.Context, r *http.Request, q PushKey) (any, error) {
+		return struct{}{}, s.RemovePushCredential(ctx, r.PathValue("key"), q)
+	})
+	handle(mux, "GET /apps/{key}/push/templates", logger, func(ctx context.Context, r *http.Request, _ struct{}) (any, error) {
+		return s.PushTemplates(ctx, r.PathValue("key"))
+	})
+	handle(mux, "PUT /apps/{key}/push/templates", logger, func(ctx context.Context, r *http.Request, q PushTemplate) (any, error) {
+		return struct{}{}, s.SetPushTemplate(ctx, r.PathValue("key"), q)
+	})
+	handle(mux, "DELETE /apps/{key}/push/templates", logger, func(ctx context.Context, r *http.Request, q templateRequest) (any, error) {
+		return struct{}{}, s.RemovePushTemplate(ctx, r.PathValue("key"), q.ID)
 	})
 	return &Server{http: &http.Server{
 		Handler:           mux,

@@ -3,6 +3,7 @@ package chat
 import (
 	"maps"
 	"regexp"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -37,30 +38,56 @@ var PushPlaceholders = []string{"{sender}", "{content}"}
 
 var anyPlaceholder = regexp.MustCompile(`\{[A-Za-z_][A-Za-z0-9_]*\}`)
 
-// Check says whether the template could be one. Languages are to be in the form
-// that ParseLanguage gives.
-func (t *PushTemplate) Check() error {
-	if err := CheckTemplateID("templateId", t.ID); err != nil {
-		return err
+// A PushTranslation is what a template says in one language, as its author
+// writes it.
+type PushTranslation struct {
+	Language string
+	PushText
+}
+
+// NewPushTemplate makes a template of what its author wrote, checked. Errors name
+// the field.
+func NewPushTemplate(id, defaultLanguage string, texts []PushTranslation) (*PushTemplate, error) {
+	if err := CheckTemplateID("templateId", id); err != nil {
+		return nil, err
 	}
-	if len(t.Texts) == 0 {
-		return Invalid("languages", "is required")
+	t := &PushTemplate{ID: id, Texts: map[string]PushText{}}
+	var err error
+	if t.Default, err = ParseLanguage("defaultLanguage", defaultLanguage); err != nil {
+		return nil, err
 	}
-	if n := len(t.Texts); n > MaxTemplateTexts {
-		return Invalidf("languages", "at most %d languages, got %d", MaxTemplateTexts, n)
+	if len(texts) == 0 {
+		return nil, Invalid("languages", "is required")
+	}
+	if n := len(texts); n > MaxTemplateTexts {
+		return nil, Invalidf("languages", "at most %d items, got %d", MaxTemplateTexts, n)
+	}
+	for i, text := range texts {
+		at := "languages[" + strconv.Itoa(i) + "]"
+		language, err := ParseLanguage(at+".language", text.Language)
+		if err != nil {
+			return nil, err
+		}
+		if _, twice := t.Texts[language]; twice {
+			return nil, Invalid(at+".language", "stands in the list twice")
+		}
+		if err := checkPushText(at, text.PushText); err != nil {
+			return nil, err
+		}
+		t.Texts[language] = text.PushText
 	}
 	if _, ok := t.Texts[t.Default]; !ok {
-		return Invalid("defaultLanguage", "must be one of the template's languages")
+		return nil, Invalid("defaultLanguage", "must be one of the template's languages")
 	}
-	return nil
+	return t, nil
 }
 
 // CheckTemplateID says whether a template may have this id. The error names field.
 func CheckTemplateID(field, id string) error { return checkTagText(field, id, maxTemplateID) }
 
-// CheckPushText says whether a template may say this. Errors name what is below
+// checkPushText says whether a template may say this. Errors name what is below
 // field.
-func CheckPushText(field string, t PushText) error {
+func checkPushText(field string, t PushText) error {
 	if t.Body == "" {
 		return Invalid(field+".body", "is required")
 	}

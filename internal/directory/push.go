@@ -93,12 +93,8 @@ func (d *Directory) PushTemplates(ctx context.Context, app *chat.App) ([]chat.Pu
 	return d.store.PushTemplates(ctx, app.ID)
 }
 
-// SetPushTemplate checks the template and puts it in place of the app's with its
-// id. One that is there already keeps the time it was set at.
+// SetPushTemplate puts the template in place of the app's with its id. One that is there already keeps the time it was set at.
 func (d *Directory) SetPushTemplate(ctx context.Context, app *chat.App, t *chat.PushTemplate) error {
-	if err := t.Check(); err != nil {
-		return err
-	}
 	d.change.Lock()
 	defer d.change.Unlock()
 	list, err := d.store.PushTemplates(ctx, app.ID)

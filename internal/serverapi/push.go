@@ -271,20 +271,18 @@ func appendCredential(b []byte, cred *chat.PushCredential) []byte {
 // templateRequest holds the fields of the operations about templates.
 type templateRequest struct {
 	id, def string
-	texts   []templateText
+	texts   []chat.PushTranslation
 }
-
-type templateText struct{ language, title, body string }
 
 var (
 	templateID        = fields.Text("templateId", func(q *templateRequest) *string { return &q.id })
 	setTemplateFields = fields.NewTable(templateID,
 		fields.Text("defaultLanguage", func(q *templateRequest) *string { return &q.def }),
 		fields.List("languages", chat.MaxTemplateTexts, fields.NewTable(
-			fields.Text("language", func(t *templateText) *string { return &t.language }),
-			fields.Text("title", func(t *templateText) *string { return &t.title }),
-			fields.Text("body", func(t *templateText) *string { return &t.body }),
-		), func(q *templateRequest) *[]templateText { return &q.texts }),
+			fields.Text("language", func(t *chat.PushTranslation) *string { return &t.Language }),
+			fields.Text("title", func(t *chat.PushTranslation) *string { return &t.Title }),
+			fields.Text("body", func(t *chat.PushTranslation) *string { return &t.Body }),
+		), func(q *templateRequest) *[]chat.PushTranslation { return &q.texts }),
 	)
 	removeTemplateFields = fields.NewTable(templateID)
 	listTemplateFields   = fields.NewTable[templateRequest]()
@@ -295,32 +293,14 @@ func setPushTemplate(c *call) error {
 	if err := decode(c, setTemplateFields, &q); err != nil {
 		return err
 	}
-	t := chat.PushTemplate{ID: q.id, Texts: map[string]chat.PushText{}}
-	if err := chat.CheckTemplateID("templateId", q.id); err != nil {
+	t, err := chat.NewPushTemplate(q.id, q.def, q.texts)
+	if err != nil {
 		return err
-	}
-	var err error
-	if t.Default, err = chat.ParseLanguage("defaultLanguage", q.def); err != nil {
-		return err
-	}
-	for i, text := range q.texts {
-		at := "languages[" + strconv.Itoa(i) + "]"
-		language, err := chat.ParseLanguage(at+".language", text.language)
-		if err != nil {
-			return err
-		}
-		if _, twice := t.Texts[language]; twice {
-			return chat.Invalid(at+".language", "stands in the list twice")
-		}
-		t.Texts[language] = chat.PushText{Title: text.title, Body: text.body}
-		if err := chat.CheckPushText(at, t.Texts[language]); err != nil {
-			return err
-		}
 	}
 	if err := c.spend(); err != nil {
 		return err
 	}
-	if err := c.api.directory.SetPushTemplate(c.r.Context(), c.app, &t); err != nil {
+	if err := c.api.directory.SetPushTemplate(c.r.Context(), c.app, t); err != nil {
 		return err
 	}
 	c.done()

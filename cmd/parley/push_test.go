@@ -1,0 +1,86 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestPushCommands(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	data := filepath.Join(dir, "data")
+	must := func(want string, args ...string) {
+		t.Helper()
+		out, errOut, code := do(t.Context(), append(args, "--data", data)...)
+		if code != exitDone || strings.Join(strings.Fields(out), " ") != want {
+			t.Errorf("%v: code %d, %q %s, want %q", args, code, out, errOut, want)
+		}
+	}
+	refused := func(want string, args ...string) {
+		t.Helper()
+		_, errOut, code := do(t.Context(), append(args, "--data", data)...)
+		if code != exitUsage || !strings.Contains(errOut, want) || strings.Contains(errOut, "hush") {
+			t.Errorf("%v: code %d, %s, want %q", args, code, errOut, want)
+		}
+	}
+	if out, errOut, code := do(t.Context(), "app", "create", "shop", "--data", data); code != exitDone {
+		t.Fatal(out, errOut)
+	}
+	secret := filepath.Join(dir, "secret")
+	if err := os.WriteFile(secret, []byte("hush\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	must("", "push", "credential", "list")
+	must("[]", "push", "credential", "list", "--json")
+	must("", "push", "credential", "set", "mi", "appSecret=@"+secret, "--package", "com.example", "--base-url", "http://127.0.0.1:9")
+	must("", "push", "credential", "set", "HW", "appId=app-1", "clientSecret=hush", "--bundle", "com.example")
+	list := func(rows ...string) {
+		t.Helper()
+		out, _, _ := do(t.Context(), "push", "credential", "list", "--data", data)
+		lines := strings.Split(strings.TrimSpace(out), "\n")
+		if len(lines) != len(rows) || strings.Contains(out, "hush") {
+			t.Fatalf("%q, want %q", lines, rows)
+		}
+		for i, row := range rows {
+			for _, word := range strings.Fields(row) {
+				if !strings.Contains(lines[i], word) {
+					t.Errorf("%q, want %q", lines[i], row)
+				}
+			}
+		}
+	}
+	list("HW com.example app-1", "MI com.example http://127.0.0.1:9")
+	// By standard input, so that it stands nowhere.
+	var out, errOut bytes.Buffer
+	args := []string{"push", "credential", "set", "HONOR", "appId=1", "clientId=two", "clientSecret=@-", "--data", data}
+	if code := run(context.Background(), args, strings.NewReader("hush"), &out, &errOut); code != exitDone {
+		t.Errorf("%d %s", code, errOut.String())
+	}
+	list("HW", "HONOR two", "MI")
+	must("", "push", "credential", "remove", "HONOR")
+	must("", "push", "credential", "remove", "MI", "--package", "com.example")
+	list("HW")
+
+	refused("want each field once, as name=value or name=@FILE", "push", "credential", "set", "MI", "hush")
+	refused("appSecret: is required for MI", "push", "credential", "set", "MI", "region=cn")
+	refused("baseUrl: must begin with https://", "push", "credential", "set", "MI", "appSecret=hush", "--base-url", "http://example.com")
+	refused("appId: is not of MI credentials", "push", "credential", "set", "MI", "appSecret=hush", "appId=1")
+	refused("provider: one of APNs", "push", "credential", "remove", "GCM")
+
+	must("", "push", "template", "set", "order", "en={sender}: {content}", "de=Neu, {content}", "--title", "en=Your order, now")
+	must(`order de - "" "Neu, {content}" order en default "Your order, now" "{sender}: {content}"`, "push", "template", "list")
+	must("", "push", "template", "set", "order", "en=x", "de=y", "--default", "de")
+	must(`order de default "" "y" order en - "" "x"`, "push", "template", "list")
+	refused("want language=text", "push", "template", "set", "order", "hello")
+	refused(`a title in "fr", but no text`, "push", "template", "set", "order", "en=x", "--title", "fr=Bonjour")
+	refused("languages[1].language: stands in the list twice", "push", "template", "set", "order", "en=x", "EN=y")
+	refused("languages[0].body: has no placeholder {name}", "push", "template", "set", "order", "en={name}")
+	must("", "push", "template", "remove", "order")
+	must("", "push", "template", "list")
+	must("[]", "push", "template", "list", "--json")
+}
