@@ -214,13 +214,9 @@ func (s *Store) forgetPush(b *pdb.Batch, app chat.AppID, o pushOwner) error {
 	if !found {
 		return nil
 	}
-	tokenKey := pushTokenKey(app, row.Provider, row.Token)
-	if owner, _, err := s.pushOwner(tokenKey); err != nil {
-		return err
-	} else if owner == o {
-		if err := b.Delete(tokenKey, nil); err != nil {
-			return fmt.Errorf("push device: %w", err)
-		}
+	// A token that has moved took its registration along, so this one's is its own.
+	if err := b.Delete(pushTokenKey(app, row.Provider, row.Token), nil); err != nil {
+		return fmt.Errorf("push device: %w", err)
 	}
 	if err := b.Delete(key, nil); err != nil {
 		return fmt.Errorf("push device: %w", err)

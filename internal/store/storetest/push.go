@@ -190,6 +190,35 @@ func testPushTokensAtOnce(e *env) {
 	}
 }
 
+// Of those who register a token at the same moment that nobody had, one has it.
+func testPushTokenNew(e *env) {
+	names := users(4)
+	for round := range 25 {
+		token := fmt.Sprint("r", round)
+		start := make(chan struct{})
+		var wg sync.WaitGroup
+		for _, user := range names {
+			wg.Go(func() {
+				<-start
+				if err := e.PutPushDevice(e.ctx, app, user, &chat.PushDevice{ID: "d", Provider: chat.MI, Token: token}); err != nil {
+					e.Error(err)
+				}
+			})
+		}
+		close(start)
+		wg.Wait()
+		var owners []string
+		for _, user := range names {
+			if len(e.registered(app, user)) > 0 {
+				owners = append(owners, user)
+			}
+		}
+		if len(owners) != 1 {
+			e.Fatalf("%s is that of %q", token, owners)
+		}
+	}
+}
+
 // Dead tokens go, but not those that were registered again since.
 func testPushTokensDie(e *env) {
 	drop := func(token string, by int64, want bool) {

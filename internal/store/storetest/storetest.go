@@ -103,6 +103,7 @@ func Run(t *testing.T, newPlace func(*testing.T) Place) {
 		{"PushDevices", testPushDevices},
 		{"PushTokenMoves", testPushTokenMoves},
 		{"PushTokensAtOnce", testPushTokensAtOnce},
+		{"PushTokenNew", testPushTokenNew},
 		{"PushTokensDie", testPushTokensDie},
 		{"PushSettings", testPushSettings},
 		{"Deliveries", testDeliveries},
