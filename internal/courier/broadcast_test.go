@@ -465,8 +465,8 @@ func TestBroadcastAudiences(t *testing.T) {
 	h.want("beta", "for beta", "for all")
 
 	h.connect(
-		Session{"phone", chat.Client{Platform: "web"}}, Session{"phone", chat.Client{Platform: "iOS", Package: "p"}},
-		Session{"web", chat.Client{Platform: "web", Package: "p"}},
+		Session{User: "phone", Client: chat.Client{Platform: "web"}}, Session{User: "phone", Client: chat.Client{Platform: "iOS", Package: "p"}},
+		Session{User: "web", Client: chat.Client{Platform: "web", Package: "p"}},
 	)
 	h.broadcast(chat.BroadcastPackage, "for p", chat.Audience{Package: "p", Platforms: []string{"ios", "web"}})
 	h.eventually("phone", "for all", "for p")
