@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -9,7 +10,8 @@ import (
 	"github.com/parleychat/parley/internal/courier"
 )
 
-// registered is what the user has registered for push in the house's app.
+// registered is what the user has registered for push in the house's app, by
+// device: which of two was seen last is a matter of milliseconds here.
 func (h *house) registered(user string) (list []string) {
 	h.t.Helper()
 	devices, err := h.dir.PushDevices(h.t.Context(), h.app, user)
@@ -17,6 +19,7 @@ func (h *house) registered(user string) (list []string) {
 	for _, d := range devices {
 		list = append(list, fmt.Sprintf("%s %s %s %s %s %t", d.ID, d.Provider, d.Token, d.Package, d.Language, d.HideDetails))
 	}
+	slices.Sort(list)
 	return list
 }
 
