@@ -1,5 +1,3 @@
-// Package push decides about and renders notifications. What it holds so far
-// is the reading of pushExt, which is checked when a message is sent.
 package push
 
 import (
