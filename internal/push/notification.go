@@ -14,41 +14,6 @@ import (
 	"github.com/parleychat/parley/internal/chat"
 )
 
-// A Provider is a service that takes notifications to devices. The words are
-// those of pushConfigs.
-type Provider string
-
-// The providers.
-const (
-	ProviderAPNs  Provider = "APNs"
-	ProviderFCM   Provider = "FCM"
-	ProviderHW    Provider = "HW"
-	ProviderHONOR Provider = "HONOR"
-	ProviderOHOS  Provider = "OHOS"
-	ProviderMI    Provider = "MI"
-	ProviderOPPO  Provider = "OPPO"
-	ProviderVIVO  Provider = "VIVO"
-	ProviderMEIZU Provider = "MEIZU"
-)
-
-// Providers are all of them.
-var Providers = [...]Provider{
-	ProviderAPNs, ProviderFCM, ProviderHW, ProviderHONOR, ProviderOHOS,
-	ProviderMI, ProviderOPPO, ProviderVIVO, ProviderMEIZU,
-}
-
-// A Device is where a user can be notified, as it registered itself.
-type Device struct {
-	ID          string
-	Provider    Provider
-	Token       string
-	Package     string           // package name, of Apple's the bundle id
-	Sandbox     bool             // the token is of APNs' development environment
-	Language    string           // such as en or zh-Hant-TW; empty when it said none
-	HideDetails bool             // notifications are not to show what was written
-	Quiet       *chat.QuietHours // this device's own; nil for none
-}
-
 // A Notification is what one device is to be told of one message, before it is
 // put in a provider's words. It is made anew for each attempt and changes in none.
 type Notification struct {
@@ -74,6 +39,29 @@ type Notification struct {
 
 	Expires time.Time // nobody is to be told later; zero is never
 	Ext     *Ext      // what the sender wants of each provider; nil for nothing
+}
+
+// Notification is what the message tells one device of a user, if anything: uid is
+// the message as they know it and channel where they have it. w holds the words.
+func (s *Send) Notification(app chat.AppID, uid chat.UID, channel string, to Device, effect Effect, sentAt time.Time, rules *Rules, w *Words) Notification {
+	m := s.Message
+	n := Notification{
+		App: app, UID: uid, User: w.User, To: to,
+		From: m.From, Type: s.Type(), ChannelType: m.ChannelType, Channel: channel,
+		Data: m.Push.Data, Silent: effect == Silent, ContentAvailable: m.Push.ContentAvailable,
+		Expires: sentAt.Add(Lifetime(s.Type(), effect, rules.Lifetime)),
+		Ext:     s.Ext,
+	}
+	if s.Type() == Recall {
+		n.Removes = m.Event.UID
+	}
+	if m.Push.HasBadge && m.Push.Badge >= 0 {
+		n.Badge, n.HasBadge = m.Push.Badge, true
+	}
+	if effect == Alert {
+		n.Title, n.Body = Compose(w)
+	}
+	return n
 }
 
 // Why a notification cannot be put in a provider's words. No attempt will mend it.

@@ -1,0 +1,200 @@
+package push
+
+import (
+	"strings"
+	"unicode"
+
+	"github.com/parleychat/parley/internal/chat"
+)
+
+// A Template is what notifications of messages that name it say, in several
+// languages. {sender} stands in it for the sender's name and {content} for what
+// the notification would say without it.
+type Template struct {
+	Default string // the language for those whose own is not among Texts
+	Texts   map[string]Text
+}
+
+// A Text is what a template says in one language.
+type Text struct {
+	Title string // may be empty
+	Body  string
+}
+
+// In is what the template says to whoever reads the language, else in its own
+// default language. A nil Template says nothing.
+func (t *Template) In(language, otherwise string) (Text, bool) {
+	if t == nil {
+		return Text{}, false
+	}
+	for _, l := range [...]string{language, otherwise, t.Default} {
+		if text, ok := inLanguage(t.Texts, l); ok {
+			return text, true
+		}
+	}
+	return Text{}, false
+}
+
+// inLanguage looks for a language tag and then for ever more general ones: of
+// zh-Hant-TW for zh-Hant and zh. What is in Chinese characters of the other kind
+// is not looked for under the bare zh.
+func inLanguage[T any](texts map[string]T, tag string) (v T, ok bool) {
+	tag = strings.ReplaceAll(tag, "_", "-")
+	if lower := strings.ToLower(tag); strings.HasPrefix(lower, "zh-tw") || strings.HasPrefix(lower, "zh-hk") || strings.HasPrefix(lower, "zh-mo") {
+		if v, ok = texts[tag]; ok {
+			return v, true
+		}
+		tag = "zh-Hant"
+	}
+	for tag != "" {
+		if v, ok = texts[tag]; ok {
+			return v, true
+		}
+		for name, v := range texts {
+			if strings.EqualFold(name, tag) {
+				return v, true
+			}
+		}
+		tag = tag[:max(strings.LastIndexByte(tag, '-'), 0)]
+	}
+	return v, false
+}
+
+// Words are what the words of a notification are made of.
+type Words struct {
+	Send     *Send
+	User     string // the recipient
+	Sender   string // the sender's name; their id when there is none
+	Channel  string // the group's name, of group and community channels
+	Language string // the device's
+	App      string // the app's language
+	Template *Template
+	Hide     bool // the device does not want details shown
+}
+
+// maxBody is as much of a message as any notification says, in characters. No
+// provider takes more.
+const maxBody = 1000
+
+// Compose gives title and body. Of several that could say it, what the sender said
+// for those who are mentioned comes first, then what they said for everybody, then
+// the template, then what messages of the type say by default.
+//
+// Where details are hidden, and the sender does not insist, it says only from whom
+// something came.
+func Compose(w *Words) (title, body string) {
+	s := w.Send
+	group := s.Message.ChannelType == chat.Group || s.Message.ChannelType == chat.Community
+	name := w.Sender
+	if group && w.Channel != "" {
+		name = w.Channel
+	}
+	words := wordsIn(w.Language, w.App)
+	if w.Hide && !s.Ext.ForceShow {
+		return Truncate(name, MaxTitle, Characters), words.hidden
+	}
+
+	content := defaultBody(s, words, w.Sender)
+	if group && s.Type() != Recall && w.Sender != "" {
+		content = w.Sender + ": " + content
+	}
+	text, _ := w.Template.In(w.Language, w.App)
+	fill := strings.NewReplacer("{sender}", w.Sender, "{content}", content)
+
+	for _, body = range [...]string{s.mentioned(w.User), s.Message.Push.Content, fill.Replace(text.Body), content} {
+		if body = clean(body); body != "" {
+			break
+		}
+	}
+	for _, title = range [...]string{s.Ext.Title, fill.Replace(text.Title), name} {
+		if title = clean(title); title != "" {
+			break
+		}
+	}
+	return Truncate(title, MaxTitle, Characters), Truncate(body, maxBody, Characters)
+}
+
+// mentioned is what the sender said for those who are mentioned, to one of them.
+func (s *Send) mentioned(user string) string {
+	if !s.Mention.Of(user) {
+		return ""
+	}
+	return s.Mention.Content
+}
+
+// clean takes away what a notification cannot show. Lines stay lines.
+func clean(s string) string {
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' {
+			return ' '
+		}
+		return r
+	}, s))
+}
+
+// defaultBody is what a notification of the message says when nobody said anything
+// about it.
+func defaultBody(s *Send, words *language, sender string) string {
+	switch t := s.Type(); t {
+	case Recall:
+		return strings.ReplaceAll(words.recalled, "{sender}", sender)
+	case "RC:TxtMsg", "RC:ReferenceMsg", "RC:StreamMsg", "RC:ImgTextMsg":
+		var c struct {
+			Content Loose `json:"content"`
+			Title   Loose `json:"title"`
+		}
+		var text string
+		if ReadJSON([]byte(s.Message.Content), &c) {
+			if t == "RC:ImgTextMsg" && c.Title.Into(&text) && text != "" {
+				return text
+			}
+			if c.Content.Into(&text) && clean(text) != "" {
+				return text
+			}
+		}
+	default:
+		if body, ok := words.types[t]; ok {
+			return body
+		}
+	}
+	return words.hidden
+}
+
+// A language is what notifications say by themselves in one.
+type language struct {
+	hidden   string // of messages of which nothing is to be said
+	recalled string
+	types    map[string]string
+}
+
+func wordsIn(tags ...string) *language {
+	for _, tag := range tags {
+		if l, ok := inLanguage(languages, tag); ok {
+			return l
+		}
+	}
+	return languages["en"]
+}
+
+// languages are those in which there are texts.
+var languages = map[string]*language{
+	"en":      texts("New message", "{sender} recalled a message", "Image", "Animation", "Voice message", "Video", "File", "Location", "Chat history"),
+	"de":      texts("Neue Nachricht", "{sender} hat eine Nachricht zurückgezogen", "Bild", "Animation", "Sprachnachricht", "Video", "Datei", "Standort", "Chatverlauf"),
+	"fr":      texts("Nouveau message", "{sender} a retiré un message", "Image", "Animation", "Message vocal", "Vidéo", "Fichier", "Position", "Historique"),
+	"es":      texts("Nuevo mensaje", "{sender} retiró un mensaje", "Imagen", "Animación", "Mensaje de voz", "Vídeo", "Archivo", "Ubicación", "Historial de chat"),
+	"pt":      texts("Nova mensagem", "{sender} retirou uma mensagem", "Imagem", "Animação", "Mensagem de voz", "Vídeo", "Arquivo", "Localização", "Histórico da conversa"),
+	"it":      texts("Nuovo messaggio", "{sender} ha ritirato un messaggio", "Immagine", "Animazione", "Messaggio vocale", "Video", "File", "Posizione", "Cronologia chat"),
+	"ja":      texts("新着メッセージ", "{sender}がメッセージを取り消しました", "画像", "アニメーション", "ボイスメッセージ", "動画", "ファイル", "位置情報", "チャット履歴"),
+	"ko":      texts("새 메시지", "{sender}님이 메시지를 회수했습니다", "사진", "움직이는 이미지", "음성 메시지", "동영상", "파일", "위치", "대화 기록"),
+	"zh":      texts("您收到了一条新消息", "{sender}撤回了一条消息", "图片", "动画表情", "语音", "视频", "文件", "位置", "聊天记录"),
+	"zh-Hant": texts("您收到了一則新訊息", "{sender}收回了一則訊息", "圖片", "動畫表情", "語音", "影片", "檔案", "位置", "聊天記錄"),
+}
+
+func texts(hidden, recalled, image, animation, voice, video, file, location, combined string) *language {
+	return &language{hidden, recalled, map[string]string{
+		"RC:ImgMsg": "[" + image + "]", "RC:GIFMsg": "[" + animation + "]",
+		"RC:HQVCMsg": "[" + voice + "]", "RC:VcMsg": "[" + voice + "]",
+		"RC:SightMsg": "[" + video + "]", "RC:FileMsg": "[" + file + "]", "RC:LBSMsg": "[" + location + "]",
+		"RC:CombineMsg": "[" + combined + "]", "RC:CombineV2Msg": "[" + combined + "]",
+	}}
+}

@@ -1,0 +1,113 @@
+package push
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/parleychat/parley/internal/chat"
+)
+
+func TestCompose(t *testing.T) {
+	t.Parallel()
+	type opts = chat.PushOptions
+	direct := func(o opts) *chat.Message { return message("RC:TxtMsg", chat.Direct, o) }
+	group := func(content string, o opts) *chat.Message {
+		m := message("RC:TxtMsg", chat.Group, o)
+		m.Content = content
+		return m
+	}
+	of := func(typ, content string) *chat.Message {
+		m := message(typ, chat.Direct, opts{})
+		m.Content = content
+		return m
+	}
+	template := &Template{Default: "en", Texts: map[string]Text{
+		"en": {"Order", "News from {sender}"}, "de": {"", "{sender} schreibt: {content}"}, "zh-Hant": {"訂單", "新"},
+	}}
+	mention := `{"content":"Hello","mentionedInfo":{"type":2,"userIdList":["bob"],"mentionedContent":"you!"}}`
+	for name, c := range map[string]struct {
+		m           *chat.Message
+		w           Words
+		title, body string
+	}{
+		"a text":                     {direct(opts{}), Words{}, "Alice", "Hello"},
+		"pushContent":                {direct(opts{Content: "Look"}), Words{}, "Alice", "Look"},
+		"a title":                    {direct(opts{Ext: `{"title":"Hi"}`}), Words{}, "Hi", "Hello"},
+		"in a group":                 {group(`{"content":"Hello"}`, opts{}), Words{Channel: "Friends"}, "Friends", "Alice: Hello"},
+		"in a group without a name":  {group(`{"content":"Hello"}`, opts{}), Words{}, "Alice", "Alice: Hello"},
+		"in a group, pushContent":    {group(`{"content":"Hello"}`, opts{Content: "Look"}), Words{Channel: "Friends"}, "Friends", "Look"},
+		"mentioned":                  {group(mention, opts{Content: "Look"}), Words{Channel: "Friends"}, "Friends", "you!"},
+		"mentioned, somebody else":   {group(mention, opts{Content: "Look"}), Words{User: "carol", Channel: "Friends"}, "Friends", "Look"},
+		"a template":                 {direct(opts{}), Words{Template: template}, "Order", "News from Alice"},
+		"a template in German":       {direct(opts{}), Words{Template: template, Language: "de-AT"}, "Alice", "Alice schreibt: Hello"},
+		"in Taiwan":                  {direct(opts{}), Words{Template: template, Language: "zh-TW"}, "訂單", "新"},
+		"in no language of it":       {direct(opts{}), Words{Template: template, Language: "fr", App: "de"}, "Alice", "Alice schreibt: Hello"},
+		"in no language at all":      {direct(opts{}), Words{Template: template, Language: "fr"}, "Order", "News from Alice"},
+		"a template and pushContent": {direct(opts{Content: "Look"}), Words{Template: template}, "Order", "Look"},
+		"a template and a title":     {direct(opts{Ext: `{"title":"Hi"}`}), Words{Template: template}, "Hi", "News from Alice"},
+		"an empty template":          {direct(opts{}), Words{Template: &Template{Default: "en"}}, "Alice", "Hello"},
+
+		"hidden":            {direct(opts{Content: "Look", Ext: `{"title":"Hi"}`}), Words{Hide: true}, "Alice", "New message"},
+		"hidden in German":  {direct(opts{}), Words{Hide: true, Language: "de_DE"}, "Alice", "Neue Nachricht"},
+		"hidden and forced": {direct(opts{Content: "Look", Ext: `{"title":"Hi","forceShowPushContent":1}`}), Words{Hide: true}, "Hi", "Look"},
+		"hidden template":   {direct(opts{}), Words{Hide: true, Template: template}, "Alice", "New message"},
+		"hidden mention":    {group(mention, opts{}), Words{Hide: true, Channel: "Friends"}, "Friends", "New message"},
+
+		"an image":                  {of("RC:ImgMsg", `{}`), Words{}, "Alice", "[Image]"},
+		"an image in Chinese":       {of("RC:ImgMsg", `{}`), Words{Language: "zh-Hans-CN"}, "Alice", "[图片]"},
+		"in traditional characters": {of("RC:ImgMsg", `{}`), Words{Language: "zh-Hant-HK"}, "Alice", "[圖片]"},
+		"in Hong Kong":              {of("RC:ImgMsg", `{}`), Words{Language: "zh-HK"}, "Alice", "[圖片]"},
+		"in a language of nobody":   {of("RC:ImgMsg", `{}`), Words{Language: "tlh"}, "Alice", "[Image]"},
+		"in the app's language":     {of("RC:ImgMsg", `{}`), Words{Language: "tlh", App: "fr"}, "Alice", "[Image]"},
+		"a quoted message":          {of("RC:ReferenceMsg", `{"content":"Yes","referMsg":{}}`), Words{}, "Alice", "Yes"},
+		"a page":                    {of("RC:ImgTextMsg", `{"title":"News","content":"Long"}`), Words{}, "Alice", "News"},
+		"a page without a title":    {of("RC:ImgTextMsg", `{"title":7,"content":"Long"}`), Words{}, "Alice", "Long"},
+		"a text that is none":       {of("RC:TxtMsg", `{"content":[1]}`), Words{}, "Alice", "New message"},
+		"a text that is empty":      {of("RC:TxtMsg", `{"content":"\n"}`), Words{}, "Alice", "New message"},
+		"control characters":        {direct(opts{Content: "a\x00b\tc\nd "}), Words{}, "Alice", "a b c\nd"},
+		"a pushContent of spaces":   {direct(opts{Content: "  "}), Words{}, "Alice", "Hello"},
+		"nobody's name":             {direct(opts{}), Words{Sender: strings.Repeat("n", 60)}, strings.Repeat("n", 49) + "…", "Hello"},
+		"a novel":                   {direct(opts{Content: strings.Repeat("ab", 600)}), Words{}, "Alice", strings.Repeat("ab", 499) + "a…"},
+		"a recall":                  {recall(opts{}), Words{Language: "ja"}, "Alice", "Aliceがメッセージを取り消しました"},
+		"a recall with a text":      {recall(opts{Content: "gone"}), Words{}, "Alice", "gone"},
+	} {
+		w := c.w
+		w.Send = NewSend(c.m)
+		if w.User == "" {
+			w.User = "bob"
+		}
+		if w.Sender == "" {
+			w.Sender = "Alice"
+		}
+		if title, body := Compose(&w); title != c.title || body != c.body {
+			t.Errorf("%s:\n got %q, %q\nwant %q, %q", name, title, body, c.title, c.body)
+		}
+	}
+}
+
+// Every type that is pushed by default has something to say, in every language,
+// and no two types the same in a language where they should differ.
+func TestDefaultTexts(t *testing.T) {
+	t.Parallel()
+	for _, must := range []string{"en", "zh", "de", "fr", "es", "ja"} {
+		if languages[must] == nil {
+			t.Errorf("no texts in %s", must)
+		}
+	}
+	var rules chat.Settings
+	for tag, l := range languages {
+		if l.hidden == "" || !strings.Contains(l.recalled, "{sender}") {
+			t.Errorf("%s: %+v", tag, l)
+		}
+		for _, typ := range strings.Fields("ImgMsg GIFMsg HQVCMsg VcMsg FileMsg SightMsg LBSMsg CombineMsg CombineV2Msg") {
+			if len(l.types["RC:"+typ]) < 3 {
+				t.Errorf("%s says nothing of %s", tag, typ)
+			}
+		}
+		for typ := range l.types {
+			if flags, err := rules.Type("", typ); err != nil || flags&chat.Pushed == 0 {
+				t.Errorf("%s is not pushed by default: %v", typ, err)
+			}
+		}
+	}
+}
