@@ -37,6 +37,18 @@ var layers = map[string][]string{
 
 	"internal/trace": {"internal/chat", "internal/store"},
 
+	// Providers know what they are given, and nothing of each other.
+	"internal/push/apns":     {"internal/push"},
+	"internal/push/fcm":      {"internal/push"},
+	"internal/push/hw":       {"internal/push"},
+	"internal/push/honor":    {"internal/push"},
+	"internal/push/mi":       {"internal/push"},
+	"internal/push/oppo":     {"internal/push"},
+	"internal/push/vivo":     {"internal/push"},
+	"internal/push/ohos":     {"internal/push"},
+	"internal/push/meizu":    {"internal/push"},
+	"internal/push/pushtest": {"internal/chat", "internal/push"},
+
 	"internal/websocket": {},
 	"internal/client":    {"internal/websocket"},
 

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"hash/fnv"
+	"strconv"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -192,3 +193,6 @@ func JSON(v any) []byte {
 	}
 	return text
 }
+
+// Seconds is a duration as several providers write it: 3600s.
+func Seconds(d time.Duration) string { return strconv.FormatInt(int64(d/time.Second), 10) + "s" }

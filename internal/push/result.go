@@ -88,6 +88,22 @@ func (t Classes) Of(code string) Result {
 	return r
 }
 
+// Or is what a code means, and where it is not known what the status does.
+func (t Classes) Or(code string, status int, after time.Duration) Result {
+	if _, known := t[code]; known || code != "" && status < 300 {
+		r := t.Of(code)
+		if after > 0 && (r.Class == Retry || r.Class == RetryAfter) {
+			r.After = after
+		}
+		return r
+	}
+	r := ByStatus(status, after)
+	if code != "" {
+		r.Code = code
+	}
+	return r
+}
+
 // ByStatus is what an HTTP status means where the body says nothing better: an
 // answer of something between us and the provider.
 func ByStatus(status int, after time.Duration) Result {

@@ -94,3 +94,24 @@ func TestUnknownCodes(t *testing.T) {
 		}
 	}
 }
+
+func TestCodeOrStatus(t *testing.T) {
+	t.Parallel()
+	table := Classes{"1": {Class: Retry}, "2": {Class: TokenDead}}
+	for _, c := range []struct {
+		code   string
+		status int
+		want   Result
+	}{
+		{"1", 400, Result{Class: Retry, Code: "1", After: time.Second}},
+		{"2", 500, Result{Class: TokenDead, Code: "2"}},
+		{"3", 200, Result{Class: PayloadBad, Code: "3", Unknown: true}},
+		{"3", 500, Result{Class: Retry, Code: "3", After: time.Second}},
+		{"", 200, Result{Class: Retry, Code: "unreadable"}},
+		{"", 401, Result{Class: AuthRefresh, Code: "http 401"}},
+	} {
+		if got := table.Or(c.code, c.status, time.Second); got != c.want {
+			t.Errorf("%q with %d: %+v, want %+v", c.code, c.status, got, c.want)
+		}
+	}
+}
