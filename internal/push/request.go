@@ -118,7 +118,7 @@ func Fit(p Parts, limit int, render func(Parts) []byte, size func([]byte) int) (
 		}
 		cut |= text.cut
 		// How much of the text fits depends on what of it has to be escaped.
-		tooMuch := sort.Search(len(whole), func(keep int) bool {
+		tooMuch := sort.Search(min(len(whole), limit+1), func(keep int) bool {
 			*text.at = Truncate(whole, keep, Bytes)
 			return size(render(p)) > limit
 		})

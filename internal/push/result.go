@@ -132,11 +132,11 @@ func ByStatus(status int, after time.Duration) Result {
 // MaxRetryAfter is the longest that a provider's wish is heeded.
 const MaxRetryAfter = time.Hour
 
-// ParseRetryAfter reads the header Retry-After: seconds, or a time, which is
-// measured from the answer's own Date, so that clocks need not agree. 0 is nothing
-// that could be read.
-func ParseRetryAfter(after, date string) time.Duration {
-	after = strings.TrimSpace(after)
+// ParseRetryAfter reads Retry-After of an answer's header: seconds, or a time,
+// which is measured from the answer's own Date, so that clocks need not agree. 0 is
+// nothing that could be read.
+func ParseRetryAfter(header func(name string) string) time.Duration {
+	after := strings.TrimSpace(header("Retry-After"))
 	if n, err := strconv.ParseUint(after, 10, 31); err == nil {
 		return min(time.Duration(n)*time.Second, MaxRetryAfter)
 	}
@@ -145,7 +145,7 @@ func ParseRetryAfter(after, date string) time.Duration {
 	if err != nil {
 		return 0
 	}
-	from, err := time.Parse(httpTime, strings.TrimSpace(date))
+	from, err := time.Parse(httpTime, strings.TrimSpace(header("Date")))
 	if err != nil {
 		return 0
 	}

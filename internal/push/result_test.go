@@ -48,7 +48,8 @@ func TestParseRetryAfter(t *testing.T) {
 		{"Mon, 07 Nov 1994 08:49:00 GMT", now, time.Hour},
 		{"Sun, 06 Nov 1994 08:50:37 GMT", "", 0},
 	} {
-		if got := ParseRetryAfter(c.after, c.date); got != c.want {
+		header := map[string]string{"Retry-After": c.after, "Date": c.date}
+		if got := ParseRetryAfter(func(name string) string { return header[name] }); got != c.want {
 			t.Errorf("%q at %q: %s, want %s", c.after, c.date, got, c.want)
 		}
 	}

@@ -111,3 +111,20 @@ func TestDefaultTexts(t *testing.T) {
 		}
 	}
 }
+
+// Whatever is in a content, what is shown is text of a bounded length.
+func FuzzCompose(f *testing.F) {
+	f.Add(`{"content":"Hello","mentionedInfo":{"type":2,"userIdList":["bob"],"mentionedContent":"you!"}}`, "Look", "RC:TxtMsg")
+	f.Add(`{"content":"\ud800\u0000","title":1}`, "", "RC:ImgTextMsg")
+	f.Add(`{"mentionedInfo":{"type":1,"type":"2","userIdList":{}}}`, "\xff", "RC:VcMsg")
+	f.Fuzz(func(t *testing.T, content, pushContent, typ string) {
+		s := NewSend(&chat.Message{ChannelType: chat.Group, Type: typ, From: "alice", Content: content, Push: chat.PushOptions{Content: pushContent}})
+		title, body := Compose(&Words{Send: s, User: "bob", Sender: "Alice", Channel: "Friends"})
+		if n := Characters.Length(title); n == 0 || n > MaxTitle {
+			t.Fatalf("title %q", title)
+		}
+		if n := Characters.Length(body); n == 0 || n > maxBody || strings.ContainsAny(body, "\x00\r\t") {
+			t.Fatalf("body %q", body)
+		}
+	})
+}

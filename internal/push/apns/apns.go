@@ -3,6 +3,7 @@
 package apns
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"net/http"
@@ -71,11 +72,8 @@ func Render(n *push.Notification, o *Options, now time.Time) (push.Request, erro
 			return push.JSON(v)
 		}
 		v.Aps = aps{
-			Alert: &alert{p.Title, p.Body}, ThreadID: set.ThreadID, Category: o.Category,
+			Alert: &alert{p.Title, p.Body}, ThreadID: cmp.Or(set.ThreadID, n.Channel), Category: o.Category,
 			InterruptionLevel: set.InterruptionLevel, Sound: sound(set.InterruptionLevel, o.Sound),
-		}
-		if v.Aps.ThreadID == "" {
-			v.Aps.ThreadID = n.Channel
 		}
 		if n.HasBadge {
 			v.Aps.Badge = &n.Badge
@@ -98,10 +96,7 @@ func Render(n *push.Notification, o *Options, now time.Time) (push.Request, erro
 	}
 
 	r := push.JSONRequest("/3/device/"+n.To.Token, body, cut)
-	r.Header["apns-topic"] = o.Topic
-	if o.Topic == "" {
-		r.Header["apns-topic"] = n.To.Package
-	}
+	r.Header["apns-topic"] = cmp.Or(o.Topic, n.To.Package)
 	r.Header["apns-id"] = n.RequestID()
 	r.Header["apns-expiration"] = strconv.FormatInt(now.Add(ttl).Unix(), 10)
 	if n.Silent {
@@ -125,9 +120,7 @@ func Render(n *push.Notification, o *Options, now time.Time) (push.Request, erro
 }
 
 func sound(level, name string) any {
-	if name == "" {
-		name = "default"
-	}
+	name = cmp.Or(name, "default")
 	switch level {
 	case "passive":
 		return nil
@@ -201,7 +194,7 @@ func Classify(status int, header http.Header, body []byte) push.Result {
 	if !push.ReadJSON(body, &v) {
 		v.Reason = ""
 	}
-	r := classes.Or(string(v.Reason), status, push.ParseRetryAfter(header.Get("Retry-After"), header.Get("Date")))
+	r := classes.Or(string(v.Reason), status, push.ParseRetryAfter(header.Get))
 	if r.Class == push.TokenDead {
 		v.Timestamp.Into(&r.Since)
 	}

@@ -126,3 +126,9 @@ func TestClassify(t *testing.T) {
 		push.Retry:      "TooManyProviderTokenUpdates IdleTimeout InternalServerError ServiceUnavailable Shutdown",
 	})
 }
+
+func Fuzz(f *testing.F) {
+	pushtest.Fuzz(f, token, maxPayload, func(n *push.Notification) (push.Request, error) {
+		return Render(n, &Options{}, pushtest.Now)
+	}, Classify)
+}

@@ -3,6 +3,7 @@
 package fcm
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"strings"
@@ -77,12 +78,9 @@ func Render(n *push.Notification, o *Options, now time.Time) (push.Request, erro
 				// that have a key.
 				CollapseKey: set.CollapseKey,
 				Priority:    "HIGH", TTL: push.Seconds(ttl),
-				Notification: &banner{ChannelID: set.ChannelID, Tag: n.Shown().String()},
+				Notification: &banner{ChannelID: cmp.Or(set.ChannelID, o.ChannelID), Tag: n.Shown().String()},
 			}
 			b := m.Android.Notification
-			if b.ChannelID == "" {
-				b.ChannelID = o.ChannelID
-			}
 			if p.Image {
 				b.Image = set.ImageURL
 			}
@@ -159,7 +157,7 @@ func Classify(status int, header http.Header, body []byte) push.Result {
 		(onToken || strings.Contains(strings.ToLower(string(v.Error.Message)), "registration token")) {
 		return push.Result{Class: push.TokenDead, Code: code}
 	}
-	r := classes.Or(code, status, push.ParseRetryAfter(header.Get("Retry-After"), header.Get("Date")))
+	r := classes.Or(code, status, push.ParseRetryAfter(header.Get))
 	if r.Class == push.RetryAfter && status == http.StatusTooManyRequests && r.After == 0 {
 		r.After = quotaWait
 	}

@@ -96,3 +96,9 @@ func TestClassify(t *testing.T) {
 		"an empty answer":       {Body: `{}`, Want: push.Result{Class: push.Retry, Code: "unreadable"}},
 	})
 }
+
+func Fuzz(f *testing.F) {
+	pushtest.Fuzz(f, "token", maxPayload, func(n *push.Notification) (push.Request, error) {
+		return Render(n, &Options{}, pushtest.Now)
+	}, Classify)
+}

@@ -4,6 +4,7 @@
 package honor
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -82,10 +83,7 @@ func Render(n *push.Notification, o *Options, now time.Time) (push.Request, erro
 			m.Android.TargetUserType = 1
 		}
 		if !n.Silent {
-			b := &notification{Title: p.Title, Body: p.Body, NotifyID: n.NotifyID(), Importance: set.Importance, ClickAction: click{Type: opensApp}}
-			if b.Importance == "" {
-				b.Importance = o.Importance
-			}
+			b := &notification{Title: p.Title, Body: p.Body, NotifyID: n.NotifyID(), Importance: cmp.Or(set.Importance, o.Importance), ClickAction: click{Type: opensApp}}
 			if p.Image {
 				b.Image = set.Image
 			}
@@ -130,7 +128,7 @@ func Classify(status int, header http.Header, body []byte) push.Result {
 	if !push.ReadJSON(body, &v) {
 		v.Code = ""
 	}
-	r := classes.Or(string(v.Code), status, push.ParseRetryAfter(header.Get("Retry-After"), header.Get("Date")))
+	r := classes.Or(string(v.Code), status, push.ParseRetryAfter(header.Get))
 	if r.Class != push.Accepted {
 		return r
 	}

@@ -86,3 +86,9 @@ func TestClassify(t *testing.T) {
 		"any other code": {Body: `{"code":8001000,"message":"?"}`, Want: push.Result{Class: push.PayloadBad, Code: "8001000", Unknown: true}},
 	})
 }
+
+func Fuzz(f *testing.F) {
+	pushtest.Fuzz(f, "token", maxPayload, func(n *push.Notification) (push.Request, error) {
+		return Render(n, &Options{}, pushtest.Now)
+	}, Classify)
+}

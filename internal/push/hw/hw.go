@@ -4,6 +4,7 @@
 package hw
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"time"
@@ -89,7 +90,7 @@ func Render(n *push.Notification, o *Options, now time.Time) (push.Request, erro
 	body, cut, err := push.Fit(n.Parts(), maxPayload, func(p push.Parts) []byte {
 		m := message{
 			Token: []string{n.To.Token}, Data: string(push.JSON(n.Extras(p))),
-			Android: android{Category: either(set.Category, o.Category), TTL: push.Seconds(ttl)},
+			Android: android{Category: cmp.Or(set.Category, o.Category), TTL: push.Seconds(ttl)},
 		}
 		if o.Test {
 			m.Android.TargetUser = 1
@@ -97,7 +98,7 @@ func Render(n *push.Notification, o *Options, now time.Time) (push.Request, erro
 		if !n.Silent {
 			b := &notification{
 				Title: p.Title, Body: p.Body, NotifyID: n.NotifyID(),
-				ChannelID: either(set.ChannelID, o.ChannelID), Importance: either(set.Importance, o.Importance),
+				ChannelID: cmp.Or(set.ChannelID, o.ChannelID), Importance: cmp.Or(set.Importance, o.Importance),
 				ClickAction: click{Type: opensApp},
 			}
 			if p.Image {
@@ -121,13 +122,6 @@ func Render(n *push.Notification, o *Options, now time.Time) (push.Request, erro
 		path = "/v2/" + url.PathEscape(o.ProjectID) + "/messages:send"
 	}
 	return push.JSONRequest(path, body, cut), nil
-}
-
-func either(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 var classes = push.Classes{
@@ -167,7 +161,7 @@ func Classify(status int, header http.Header, body []byte) push.Result {
 	if !push.ReadJSON(body, &v) {
 		v.Code = ""
 	}
-	r := classes.Or(string(v.Code), status, push.ParseRetryAfter(header.Get("Retry-After"), header.Get("Date")))
+	r := classes.Or(string(v.Code), status, push.ParseRetryAfter(header.Get))
 	if r.Class == push.Accepted {
 		r.ID = string(v.RequestID)
 	}

@@ -84,3 +84,9 @@ func TestClassify(t *testing.T) {
 		push.PayloadBad:  "80300008 80100001 80100003 80100004 80100013 80100016 80100018 80300011 80300013 80300010 80100002",
 	})
 }
+
+func Fuzz(f *testing.F) {
+	pushtest.Fuzz(f, "token", maxPayload, func(n *push.Notification) (push.Request, error) {
+		return Render(n, &Options{}, pushtest.Now)
+	}, Classify)
+}

@@ -167,7 +167,7 @@ func Classify(status int, header http.Header, body []byte) push.Result {
 	if !push.ReadJSON(body, &v) {
 		v.Code = ""
 	}
-	r := classes.Or(string(v.Code), status, push.ParseRetryAfter(header.Get("Retry-After"), header.Get("Date")))
+	r := classes.Or(string(v.Code), status, push.ParseRetryAfter(header.Get))
 	if r.Class != push.Accepted {
 		return r
 	}

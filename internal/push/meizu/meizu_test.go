@@ -126,3 +126,9 @@ func TestClassify(t *testing.T) {
 		push.UserCap:     "520",
 	})
 }
+
+func Fuzz(f *testing.F) {
+	pushtest.Fuzz(f, "token", 0, func(n *push.Notification) (push.Request, error) {
+		return Render(n, &Options{}, pushtest.Now)
+	}, Classify)
+}

@@ -3,6 +3,7 @@
 package mi
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -56,7 +57,7 @@ func Render(n *push.Notification, o *Options, now time.Time) (push.Request, erro
 	}
 	form := url.Values{}
 	form.Set("registration_id", n.To.Token)
-	form.Set("restricted_package_name", either(o.Package, n.To.Package))
+	form.Set("restricted_package_name", cmp.Or(o.Package, n.To.Package))
 	form.Set("payload", string(extras))
 	form.Set("time_to_live", strconv.FormatInt(ttl.Milliseconds(), 10))
 	if n.Silent {
@@ -70,7 +71,7 @@ func Render(n *push.Notification, o *Options, now time.Time) (push.Request, erro
 	// Without an id of its own each would take the place of the one before.
 	form.Set("notify_id", strconv.Itoa(int(n.NotifyID())))
 	form.Set("extra.notify_effect", "1")
-	if id := either(set.ChannelID, o.ChannelID); id != "" {
+	if id := cmp.Or(set.ChannelID, o.ChannelID); id != "" {
 		form.Set("extra.channel_id", id)
 	}
 	if set.LargeIconURI != "" {
@@ -87,13 +88,6 @@ func Render(n *push.Notification, o *Options, now time.Time) (push.Request, erro
 		form.Set("extra.template_param", string(push.JSON(variables)))
 	}
 	return push.FormRequest("/v3/message/regid", form, cut|more), nil
-}
-
-func either(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 // variable is a text as templates take it: without emoji and other symbols of
@@ -173,7 +167,7 @@ func Classify(status int, header http.Header, body []byte) push.Result {
 	case code == "0" && v.Result != "ok":
 		code = "result " + string(v.Result)
 	}
-	r := classes.Or(code, status, push.ParseRetryAfter(header.Get("Retry-After"), header.Get("Date")))
+	r := classes.Or(code, status, push.ParseRetryAfter(header.Get))
 	if status >= http.StatusInternalServerError && r.Class == push.RetryAfter {
 		r.Class = push.Retry
 	}

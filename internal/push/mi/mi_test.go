@@ -104,3 +104,9 @@ func TestClassify(t *testing.T) {
 		push.TokenStrike: "20301",
 	})
 }
+
+func Fuzz(f *testing.F) {
+	pushtest.Fuzz(f, "token", 0, func(n *push.Notification) (push.Request, error) {
+		return Render(n, &Options{}, pushtest.Now)
+	}, Classify)
+}

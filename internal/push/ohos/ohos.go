@@ -3,6 +3,7 @@
 package ohos
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"time"
@@ -95,7 +96,7 @@ func Render(n *push.Notification, o *Options, now time.Time) (push.Request, erro
 			return push.JSON(m)
 		}
 		b := &notification{
-			Category: category(set.Category, o.Category), Title: p.Title, Body: p.Body,
+			Category: cmp.Or(set.Category, o.Category, "MARKETING"), Title: p.Title, Body: p.Body,
 			NotifyID: n.NotifyID(), AppMessageID: n.UID.String(), ClickAction: click{Data: extras},
 		}
 		if p.Image {
@@ -119,16 +120,6 @@ func Render(n *push.Notification, o *Options, now time.Time) (push.Request, erro
 		r.Header["push-type"] = typeBackground
 	}
 	return r, nil
-}
-
-func category(sender, app string) string {
-	switch {
-	case sender != "":
-		return sender
-	case app != "":
-		return app
-	}
-	return "MARKETING"
 }
 
 var classes = push.Classes{
@@ -181,7 +172,7 @@ func Classify(status int, header http.Header, body []byte) push.Result {
 	if !push.ReadJSON(body, &v) {
 		v.Code = ""
 	}
-	r := classes.Or(string(v.Code), status, push.ParseRetryAfter(header.Get("Retry-After"), header.Get("Date")))
+	r := classes.Or(string(v.Code), status, push.ParseRetryAfter(header.Get))
 	switch r.Class {
 	case push.Accepted:
 		r.ID = string(v.RequestID)

@@ -93,3 +93,9 @@ func TestClassify(t *testing.T) {
 		})
 	}
 }
+
+func Fuzz(f *testing.F) {
+	pushtest.Fuzz(f, "token", maxPayload, func(n *push.Notification) (push.Request, error) {
+		return Render(n, &Options{}, pushtest.Now)
+	}, Classify)
+}

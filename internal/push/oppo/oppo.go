@@ -2,6 +2,7 @@
 package oppo
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"time"
@@ -88,16 +89,14 @@ func Render(n *push.Notification, o *Options, now time.Time) (push.Request, erro
 	v := notification{
 		AppMessageID: n.UID.String(), Style: 1, Title: p.Title, Content: p.Body, ActionParameters: string(extras),
 		OffLine: true, OffLineTTL: int64(ttl / time.Second), NotifyID: n.NotifyID(),
-		ChannelID: either(set.ChannelID, o.ChannelID), Category: either(set.Category, o.Category),
+		ChannelID: cmp.Or(set.ChannelID, o.ChannelID), Category: cmp.Or(set.Category, o.Category),
 	}
 	if push.Characters.Length(p.Body) > maxShort {
 		v.Style = 2
 	}
 	// Without a category the level is refused.
 	if v.Category != "" {
-		if v.NotifyLevel = set.NotifyLevel; v.NotifyLevel == 0 {
-			v.NotifyLevel = o.NotifyLevel
-		}
+		v.NotifyLevel = cmp.Or(set.NotifyLevel, o.NotifyLevel)
 	}
 	if t := o.Template; t != nil {
 		v.TemplateID = t.ID
@@ -107,13 +106,6 @@ func Render(n *push.Notification, o *Options, now time.Time) (push.Request, erro
 	form := url.Values{}
 	form.Set("message", string(push.JSON(message{byToken, n.To.Token, v, false})))
 	return push.FormRequest("/server/v1/message/notification/unicast", form, cut|more), nil
-}
-
-func either(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 func parameters(name, value string) string {
@@ -191,7 +183,7 @@ func Classify(status int, header http.Header, body []byte) push.Result {
 	if code == "0" && one.ErrorCode != "" && one.ErrorCode != "0" {
 		code = one.ErrorCode
 	}
-	r := classes.Or(string(code), status, push.ParseRetryAfter(header.Get("Retry-After"), header.Get("Date")))
+	r := classes.Or(string(code), status, push.ParseRetryAfter(header.Get))
 	if status >= http.StatusInternalServerError && r.Class == push.RetryAfter {
 		r.Class = push.Retry
 	}

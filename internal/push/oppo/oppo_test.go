@@ -101,3 +101,9 @@ func TestClassify(t *testing.T) {
 		push.PayloadBad:  "12 20 21 22 23 24 25 31 40 41 51 59 67",
 	})
 }
+
+func Fuzz(f *testing.F) {
+	pushtest.Fuzz(f, "token", 0, func(n *push.Notification) (push.Request, error) {
+		return Render(n, &Options{}, pushtest.Now)
+	}, Classify)
+}

@@ -145,6 +145,35 @@ func Classes(t *testing.T, classify func(int, http.Header, []byte) push.Result, 
 	}
 }
 
+// Fuzz tries texts and answers that nobody thought of: what is rendered has at
+// most limit bytes, tokens not counted, and is JSON where it should be; and no
+// answer brings anything down.
+func Fuzz(f *testing.F, token string, limit int, render func(*push.Notification) (push.Request, error), classify func(int, http.Header, []byte) push.Result) {
+	f.Add("title", "body", "data", 200)
+	f.Add(strings.Repeat("👩\u200d👧", 40), strings.Repeat("\x01\"", 3000), strings.Repeat("中", 4000), 500)
+	f.Add(`{"code":"80100000","msg":"{\"illegalTokens\":{\"noRight\":[1]}}","data":[{}],"value":{"a":{}}}`, `{"error":{"details":[{"errorCode":7}]}}`, "", 400)
+	f.Add(`{"result":0,"invalidUser":[{"status":{}}],"invalidUsers":{"status":[]}}`, "\xff", "\u2028", 410)
+	f.Fuzz(func(t *testing.T, title, body, data string, status int) {
+		n := With(t, token, `{}`)
+		n.Title, n.Body, n.Data = title, body, data
+		r, err := render(&n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Form == nil {
+			if !jsontext.Value(r.Body).IsValid() {
+				t.Fatalf("no JSON: %s", r.Body)
+			}
+			if size := len(r.Body) - len(token); size > limit {
+				t.Fatalf("%d bytes", size)
+			}
+		}
+		for _, answer := range []string{title, body, data} {
+			classify(status, http.Header{}, []byte(answer))
+		}
+	})
+}
+
 // Codes tries each of the codes of a class in an answer made of it.
 func Codes(t *testing.T, classify func(int, http.Header, []byte) push.Result, status int, body func(code string) string, classes map[push.Class]string) {
 	t.Helper()

@@ -149,7 +149,7 @@ func Classify(status int, header http.Header, body []byte) push.Result {
 	if !push.ReadJSON(body, &v) {
 		v.Result = ""
 	}
-	r := classes.Or(string(v.Result), status, push.ParseRetryAfter(header.Get("Retry-After"), header.Get("Date")))
+	r := classes.Or(string(v.Result), status, push.ParseRetryAfter(header.Get))
 	if status >= http.StatusInternalServerError && r.Class == push.RetryAfter {
 		r.Class = push.Retry
 	}

@@ -104,3 +104,9 @@ func TestClassify(t *testing.T) {
 		push.PayloadBad:  "10085 10104",
 	})
 }
+
+func Fuzz(f *testing.F) {
+	pushtest.Fuzz(f, "token", 1<<12, func(n *push.Notification) (push.Request, error) {
+		return Render(n, &Options{}, pushtest.Now)
+	}, Classify)
+}
