@@ -24,6 +24,8 @@ var modelActions = []struct {
 	{"lost answers", 3, (*modelRun).loseAnswers},
 	{"block", 3, (*modelRun).block},
 	{"history", 3, (*modelRun).readHistory},
+	{"channels", 3, (*modelRun).readChannels},
+	{"readers", 2, (*modelRun).askReaders},
 	{"connect", 12, (*modelRun).connectDevice},
 	{"disconnect", 7, (*modelRun).disconnectDevice},
 	{"acknowledge", 5, (*modelRun).acknowledge},
@@ -48,6 +50,12 @@ var modelRequests = []struct {
 	{12, (*modelRun).recallSome},
 	{14, (*modelRun).updateSome},
 	{20, (*modelRun).changeMetadata},
+	{22, (*modelRun).readSome},
+	{6, (*modelRun).deleteSome},
+	{4, (*modelRun).clearSome},
+	{3, (*modelRun).removeChannel},
+	{2, (*modelRun).broadcast},
+	{2, (*modelRun).recallCast},
 }
 
 func (r *modelRun) request(keyed bool) *op {
@@ -115,7 +123,7 @@ func (r *modelRun) newMessage(kind chat.ChannelType, from, to, typ, content stri
 	r.tokensOf++
 	m := &modelMessage{
 		n: r.tokensOf, kind: kind, from: from, to: to, typ: typ, content: content, persist: persist, copied: copied && from != to, takes: takes,
-		metadata: map[string]string{}, silent: map[string]map[string]bool{from: {}, to: {}}, backs: r.backs,
+		metadata: map[string]string{}, silent: map[string]map[string]bool{from: {}, to: {}}, backs: r.backs, hidden: map[string]int64{},
 	}
 	if takes {
 		maps.Copy(m.metadata, metadata)
@@ -134,9 +142,7 @@ func (r *modelRun) wantsOf(m *modelMessage) []*want {
 				if r.byUID[g.MessageUID] != nil {
 					return "its UID is that of another message"
 				}
-				m.uid, m.sentAt, m.ahead = g.MessageUID, g.SentAt, g.SentAt > now
-				r.byUID[m.uid] = m
-				r.messages = append(r.messages, m)
+				r.came(m, g.MessageUID, g.SentAt, now)
 			}
 			kind := "direct"
 			if m.kind == chat.System {
@@ -147,7 +153,8 @@ func (r *modelRun) wantsOf(m *modelMessage) []*want {
 				return fmt.Sprintf("its UID and sentAt are not %s and %d, as on the other side", m.uid, m.sentAt)
 			case g.ChannelType != kind || g.FromUserID != m.from || g.MessageType != m.typ:
 				return "it is not as it was sent"
-			case g.ShouldPersist != m.persist || g.HasMetadata != m.takes || !maps.Equal(g.Metadata, sent):
+			case g.ShouldPersist != m.persist || g.HasMetadata != m.takes || !maps.Equal(g.Metadata, sent) ||
+				g.NeedReadReceipt != m.receipt || g.DisableUpdateLastMsg != m.quiet:
 				return "its switches or metadata are not as it was sent"
 			case g.SentAt < now:
 				return fmt.Sprintf("it was sent at %d, which is before the call", g.SentAt)
@@ -173,6 +180,10 @@ func (r *modelRun) content() (typ, content string) {
 		return "RC:TypSts", `{"content":"` + text + `"}`
 	case r.chance(30):
 		return "app:note", text
+	case r.chance(6):
+		return "RC:InfoNtf", `{"message":"` + text + `"}` // does not count
+	case r.chance(6):
+		return "RC:CmdMsg", `{"name":"` + text + `"}` // nor is it shown
 	}
 	return "RC:TxtMsg", `{"content":"` + text + `"}`
 }
@@ -193,9 +204,11 @@ func (r *modelRun) sendDirect(keyed bool) *op {
 	}
 	typ, content := r.content()
 	echo, persist, verify, takes := r.chance(50), r.chance(80), r.chance(30), r.chance(50)
+	receipt, quiet := r.chance(50), r.chance(10)
 	body := map[string]any{
 		"fromUserId": from.name, "toUserIds": to, "messageType": typ, "content": content,
 		"shouldPersist": switchOf(persist), "isEchoToSender": switchOf(echo), "verifyBlocklist": switchOf(verify), "hasMetadata": switchOf(takes),
+		"needReadReceipt": switchOf(receipt), "disableUpdateLastMsg": switchOf(quiet),
 	}
 	var metadata map[string]string
 	if r.chance(30) {
@@ -213,7 +226,9 @@ func (r *modelRun) sendDirect(keyed bool) *op {
 	}
 	var messages []*modelMessage
 	for _, name := range kept {
-		messages = append(messages, r.newMessage(chat.Direct, from.name, name, typ, content, persist, echo, takes, metadata))
+		m := r.newMessage(chat.Direct, from.name, name, typ, content, persist, echo, takes, metadata)
+		m.receipt, m.quiet = receipt, quiet
+		messages = append(messages, m)
 	}
 	return r.send("/v4/direct-channel/message/send", keyed, from.name, typ, messages, body)
 }
@@ -331,9 +346,10 @@ func textOf(v any) string {
 func (r *modelRun) sendAsClient(keyed bool) *op {
 	from, to := r.someUser(), r.someUser()
 	typ, content := r.content()
-	persist, takes := r.chance(80), r.chance(50)
+	persist, takes, receipt, quiet := r.chance(80), r.chance(50), r.chance(50), r.chance(10)
 	body := map[string]any{
 		"channelType": "direct", "channelId": to.name, "messageType": typ, "content": content, "shouldPersist": persist, "hasMetadata": takes,
+		"needReadReceipt": receipt, "disableUpdateLastMsg": quiet,
 	}
 	var metadata map[string]string
 	if r.chance(30) {
@@ -360,6 +376,7 @@ func (r *modelRun) sendAsClient(keyed bool) *op {
 		return o
 	}
 	m := r.newMessage(chat.Direct, from.name, to.name, typ, content, persist, true, takes, metadata)
+	m.receipt, m.quiet = receipt, quiet
 	o.text = fmt.Sprintf("%s sends %.200s → %v", from.name, textOf(body), m)
 	s := &modelSend{at: r.clock.ms.Load(), o: o, call: call, body: body}
 	r.finishSend(s, id != "", from.name, typ, []*modelMessage{m}, func(a answer) (map[string]string, error) {
@@ -442,14 +459,14 @@ func (r *modelRun) recallSome(bool) *op {
 	if m == nil {
 		return nil
 	}
-	extra, del, admin := r.fresh("x"), r.chance(40), r.chance(50)
-	return r.recallOp(m, extra, del, admin, r.chance(50), r.someUser())
+	extra, del, admin, quiet := r.fresh("x"), r.chance(40), r.chance(50), r.chance(20)
+	return r.recallOp(m, extra, del, admin, quiet, r.chance(50), r.someUser())
 }
 
 // recallOp recalls as a client, who may not be the sender, or as the server.
-func (r *modelRun) recallOp(m *modelMessage, extra string, del, admin, asClient bool, by *modelUser) *op {
+func (r *modelRun) recallOp(m *modelMessage, extra string, del, admin, quiet, asClient bool, by *modelUser) *op {
 	o := &op{touches: []string{m.from, m.to, m.String()}}
-	o.again = func() *op { return r.recallOp(m, extra, del, admin, asClient, by) }
+	o.again = func() *op { return r.recallOp(m, extra, del, admin, quiet, asClient, by) }
 	refused := 0
 	if asClient {
 		if by.name != m.from && r.chance(70) {
@@ -458,7 +475,7 @@ func (r *modelRun) recallOp(m *modelMessage, extra string, del, admin, asClient 
 		refused = refusalOf(m, by.name)
 		o.user, o.text = by.name, fmt.Sprintf("%s recalls %v, delete %t, %s", by.name, m, del, extra)
 		o.call = func(ctx context.Context) answer {
-			return r.rpc(ctx, by.name, "message.recall", map[string]any{"messageUID": m.uid, "isDelete": del, "extra": extra})
+			return r.rpc(ctx, by.name, "message.recall", map[string]any{"messageUID": m.uid, "isDelete": del, "extra": extra, "disableUpdateLastMsg": quiet})
 		}
 		admin = false
 	} else {
@@ -467,6 +484,7 @@ func (r *modelRun) recallOp(m *modelMessage, extra string, del, admin, asClient 
 			return r.post(ctx, "/v4/message/delete", "", map[string]any{
 				"fromUserId": m.from, "channelType": int(m.kind), "channelId": m.to, "messageUID": m.uid,
 				"isAdmin": switchOf(admin), "isDelete": switchOf(del), "extra": extra,
+				"disableUpdateLastMsg": switchOf(quiet),
 			})
 		}
 	}
@@ -479,7 +497,7 @@ func (r *modelRun) recallOp(m *modelMessage, extra string, del, admin, asClient 
 			if e.IsDelete != del || e.IsAdmin != admin || e.OperatorID != m.from {
 				return "it is not as it was asked"
 			}
-			m.recall = e
+			m.recall, m.recalled, m.hushed = e, r.round, quiet
 			return ""
 		})
 	}
@@ -806,6 +824,12 @@ func (r *modelRun) crash(busy bool) {
 	if busy {
 		ops = r.requests(true)
 		if r.chance(60) {
+			for _, o := range ops {
+				if o.user != "" {
+					r.desk(o.user) // which may be given broadcasts first
+				}
+			}
+			r.greet()
 			r.disk.hold()
 			r.say(nil, "the disk holds syncs back")
 		}
@@ -957,6 +981,7 @@ func (r *modelRun) readHistory() {
 type seenMessage struct {
 	UID, From, Type, Content, Metadata string
 	SentAt, UpdatedAt                  int64
+	Receipt                            string // the numbers of it
 }
 
 // compareHistory reads all of a channel, in pages, and compares it with what the
@@ -966,29 +991,15 @@ func (r *modelRun) compareHistory(u, other *modelUser, kind chat.ChannelType, pa
 	if kind == chat.System && way == 0 {
 		way = 1 // the server has no call for it
 	}
+	v := u.view(kind, other.name)
 	var want []seenMessage
 	for _, m := range r.messages {
-		mine := m.to == u.name && m.from == other.name || m.copied && m.from == u.name && m.to == other.name
-		if !mine || m.kind != kind || !m.persist {
+		if !v.holds(m) || !m.persist || m.id.Compare(v.clearedUpTo) <= 0 || m.hidden[u.name] != 0 {
 			continue
 		}
-		s := seenMessage{UID: m.uid, From: m.from, Type: m.typ, Content: m.content, SentAt: m.sentAt, Metadata: "{}"}
-		if len(m.metadata) > 0 {
-			s.Metadata = textOf(m.metadata)
+		if s, shown := m.seenBy(u, way != 0); shown {
+			want = append(want, s)
 		}
-		if way != 0 {
-			s.UpdatedAt = m.editedAt
-		}
-		if e := m.recall; e != nil {
-			if e.IsDelete {
-				continue
-			}
-			s.Type, s.Metadata, s.UpdatedAt = "RC:RcNtf", "{}", 0
-			s.Content = normal(textOf(map[string]any{
-				"operatorId": e.OperatorID, "recallTime": e.RecalledAt, "originalObjectName": m.typ, "admin": e.IsAdmin, "delete": false, "extra": e.Extra,
-			}))
-		}
-		want = append(want, s)
 	}
 	slices.SortFunc(want, func(a, b seenMessage) int { return strings.Compare(b.UID, a.UID) })
 	var got []seenMessage
@@ -1053,7 +1064,7 @@ func (r *modelRun) listHistory(u, other *modelUser, page int) (got []seenMessage
 			for _, p := range m.Metadata {
 				pairs[p.Key] = p.Value
 			}
-			got = append(got, seenMessage{m.MessageUID, m.FromUserID, m.MessageType, contentOf(m.MessageType, m.Content), textOf(pairs), m.SentAt, 0})
+			got = append(got, seenMessage{m.MessageUID, m.FromUserID, m.MessageType, contentOf(m.MessageType, m.Content), textOf(pairs), m.SentAt, 0, ""})
 			before = m.MessageUID
 		}
 		if len(out.Messages) < page {
@@ -1078,23 +1089,16 @@ func (r *modelRun) clientHistory(u, other *modelUser, kind chat.ChannelType, pag
 		r.desk(u.name)
 		a := r.rpc(r.t.Context(), u.name, "message.history", data)
 		var out struct {
-			Messages []struct {
-				MessageUID, ChannelID, Direction, FromUserID, MessageType, Content string
-				SentAt, UpdatedAt                                                  int64
-				Metadata                                                           map[string]string
-			}
-			More bool
-			Next string
+			Messages []shownMessage
+			More     bool
+			Next     string
 		}
 		if a.unknown || a.code != 0 || a.read(&out) != nil {
 			r.fail([]string{u.name, other.name}, "%s reads the history with %s: %v", u.name, other.name, a)
 		}
 		var list []seenMessage
-		for _, m := range out.Messages {
-			if m.Metadata == nil {
-				m.Metadata = map[string]string{}
-			}
-			list = append(list, seenMessage{m.MessageUID, m.FromUserID, m.MessageType, contentOf(m.MessageType, m.Content), textOf(m.Metadata), m.SentAt, m.UpdatedAt})
+		for i := range out.Messages {
+			list = append(list, out.Messages[i].seen())
 		}
 		if forward {
 			got = slices.Concat(list, got)

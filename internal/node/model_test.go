@@ -109,7 +109,11 @@ type modelRun struct {
 	byUID    map[string]*modelMessage
 	sends    []*modelSend  // that can be repeated
 	focus    *modelMessage // what the requests of a burst are mostly about
-	tokensOf int           // makes every content and extra another one
+	casts    []*modelCast
+	tokensOf int  // makes every content and extra another one
+	round    int  // counts what was begun together
+	alone    bool // the round is of one request
+	unsure   bool // a round is not judged yet
 }
 
 // A modelUser is what the model knows of a user: what their timeline holds, and
@@ -121,12 +125,15 @@ type modelUser struct {
 	lastUID  chat.UID
 	folded   map[string]*foldedMessage
 	blocks   map[string]bool // whom they block
+	views    map[viewKey]*modelView
+	welcomes []welcome // not looked at yet
 }
 
 // A modelMessage is a message for one recipient, as it is now.
 type modelMessage struct {
 	n        int
 	uid      string
+	id       chat.UID // the same
 	sentAt   int64
 	from, to string
 	kind     chat.ChannelType
@@ -135,12 +142,22 @@ type modelMessage struct {
 	persist  bool
 	takes    bool // hasMetadata
 	copied   bool // the sender's timeline has a copy
+	receipt  bool // needReadReceipt
+	quiet    bool // disableUpdateLastMsg
 	metadata map[string]string
 	editedAt int64
 	edits    int
 	recall   *modelEvent
-	ahead    bool // it was given a time ahead of the clock
-	backs    int  // how often the clock had been set back when it was sent
+	recalled int              // in which round
+	hushed   bool             // the recall's notice is not to be the last message
+	readAt   int64            // when its sender was told that it was read
+	owed     bool             // it was read, so its sender is to be told
+	marked   int64            // when it was read by itself
+	hidden   map[string]int64 // when each side deleted it for themselves
+	cast     *modelCast       // of which it is
+	offset   uint64           // of that, where it came
+	ahead    bool             // it was given a time ahead of the clock
+	backs    int              // how often the clock had been set back when it was sent
 	// silent are keys that a side need not have learned the value of: it set them
 	// itself and did not ask to be told.
 	silent map[string]map[string]bool
@@ -164,7 +181,7 @@ type modelEvent struct {
 	Message struct {
 		MessageUID, ChannelType, ChannelID, FromUserID, Direction, MessageType, Content string
 		SentAt, UpdatedAt                                                               int64
-		ShouldPersist, HasMetadata                                                      bool
+		ShouldPersist, HasMetadata, NeedReadReceipt, DisableUpdateLastMsg               bool
 		Metadata                                                                        map[string]string
 	}
 	MessageUID, ChannelType, ChannelID, OperatorID string
@@ -172,7 +189,30 @@ type modelEvent struct {
 	Extra, Content                                 string
 	RecalledAt, UpdatedAt                          int64
 	Set                                            map[string]string
-	Removed                                        []string
+	Removed                                        removedPart
+
+	MessageUIDs                        []string
+	UpTo                               string
+	ReadAt, DeletedAt, ClearedAt       int64
+	ReadCount, UnreadCount, TotalCount int
+	Users                              []struct {
+		UserID string
+		ReadAt int64
+	}
+}
+
+// A removedPart is what an event says of removing: of metadata the keys, of a
+// channel that it is.
+type removedPart struct {
+	keys    []string
+	channel bool
+}
+
+func (p *removedPart) UnmarshalJSON(b []byte) error {
+	if b[0] == '[' {
+		return json.Unmarshal(b, &p.keys)
+	}
+	return json.Unmarshal(b, &p.channel)
 }
 
 // An op is one request of a step, with what it must come to.
@@ -185,6 +225,11 @@ type op struct {
 	// wants are the entries that one commit must leave, all or none. The first of
 	// a message is that of its recipient.
 	wants []*want
+	// takes says whether an entry can be of this request, where it is not known
+	// before how many it leaves, and moves the model. Bad is what is wrong with it.
+	takes func(u *modelUser, e *modelEvent) (mine bool, bad string)
+	view  *modelView // that it is about
+	did   []string   // UIDs of the messages for which it was what changed something
 	// judge says what is wrong with the answer and with what was seen of the
 	// wants. It is asked when the entries of the step were applied, and moves what
 	// of the model no entry tells of.
@@ -281,7 +326,7 @@ func runModel(t *testing.T, seed uint64, steps int) {
 	r.began = time.Date(2026, 11, 22, 23, 50, 0, 0, time.UTC).UnixMilli() // a day ends soon
 	r.clock.ms.Store(r.began)
 	for i := range modelUsers {
-		u := &modelUser{name: fmt.Sprint("u", i), folded: map[string]*foldedMessage{}, blocks: map[string]bool{}}
+		u := &modelUser{name: fmt.Sprint("u", i), folded: map[string]*foldedMessage{}, blocks: map[string]bool{}, views: map[viewKey]*modelView{}}
 		u.desk = &modelDevice{r: r, user: u, knows: false}
 		r.users = append(r.users, u)
 		r.devices = append(r.devices, u.desk)
@@ -322,6 +367,7 @@ func runModel(t *testing.T, seed uint64, steps int) {
 		if r.step%10 == 0 {
 			r.look(nil, r.users)
 		}
+		r.greet()
 		r.mu.Lock()
 		broken := r.broken
 		r.mu.Unlock()
@@ -378,6 +424,14 @@ func (r *modelRun) begin(ops []*op, burst bool) (wait func()) {
 			r.desk(o.user)
 		}
 	}
+	r.greet()
+	r.round++
+	r.alone, r.unsure = len(ops) == 1, true
+	for _, o := range ops {
+		if o.view != nil {
+			r.remember(o.view)
+		}
+	}
 	var wg sync.WaitGroup
 	for _, o := range ops {
 		r.inFlight.Add(1)
@@ -427,6 +481,10 @@ func (r *modelRun) judge(ops []*op) {
 		}
 	}
 	r.judgeMetadata(ops)
+	r.judgeReceipts()
+	r.settleCasts()
+	r.judgeRemovals()
+	r.unsure = false
 }
 
 // look reads what is new in the users' timelines. Only metadata may come by
@@ -471,6 +529,16 @@ func (r *modelRun) enter(ops []*op, u *modelUser, e *modelEvent) string {
 			}
 		}
 	}
+	for _, o := range ops {
+		if o.takes != nil {
+			if mine, bad := o.takes(u, e); mine {
+				return bad
+			}
+		}
+	}
+	if mine, bad := r.enterCast(u, e); mine {
+		return bad
+	}
 	return "nobody asked for this"
 }
 
@@ -494,6 +562,15 @@ func (r *modelRun) fold(u *modelUser, e *modelEvent) string {
 		return ""
 	}
 	f := u.folded[e.MessageUID]
+	switch e.Event {
+	case "receipt":
+		if f != nil && f.recalled {
+			return "it is about a message that was recalled before"
+		}
+		return "" // it may be about one of which there is no copy here
+	case "read", "delete", "clear", "channel":
+		return "" // the user's own, see the requests that they are of
+	}
 	switch {
 	case f == nil:
 		return "it is about a message that this timeline does not have"
@@ -513,12 +590,12 @@ func (r *modelRun) fold(u *modelUser, e *modelEvent) string {
 		if apart := e.UpdatedAt - f.toldAt; f.toldAt != 0 && !behind && f.backs == r.backs && apart >= 0 && apart < 2000 {
 			return fmt.Sprintf("metadata was told of %d ms before", apart)
 		}
-		if len(e.Set) == 0 && len(e.Removed) == 0 {
+		if len(e.Set) == 0 && len(e.Removed.keys) == 0 {
 			return "it tells nothing"
 		}
 		f.toldAt, f.backs = e.UpdatedAt, r.backs
 		maps.Copy(f.metadata, e.Set)
-		for _, k := range e.Removed {
+		for _, k := range e.Removed.keys {
 			delete(f.metadata, k)
 		}
 	default:
@@ -570,8 +647,10 @@ func (r *modelRun) verify() {
 		if d.client() == nil {
 			r.say([]string{d.user.name}, "%s connects to catch up", d)
 			d.connect("", 0)
+			r.greet()
 		}
 	}
+	r.settleCasts()
 	r.catchUp()
 	for _, u := range r.users {
 		for _, m := range r.messages {
@@ -596,6 +675,7 @@ func (r *modelRun) verify() {
 		for _, other := range r.users {
 			r.compareHistory(u, other, chat.System, 100, 1)
 		}
+		r.compareChannels(u, 1+r.rng.IntN(10), r.rng.IntN(2))
 	}
 }
 

@@ -131,9 +131,10 @@ func (r *modelRun) boot() {
 func (r *modelRun) register() {
 	ctx := r.t.Context()
 	none := map[string]string{}
-	for _, s := range []string{"direct", "system", "default", "history", "client", "token"} {
+	for _, s := range []string{"direct", "system", "default", "history", "client", "token", "broadcast-hour", "broadcast-day"} {
 		none["limits."+s] = "0"
 	}
+	none["broadcast.history"] = strconv.FormatBool(r.castsKept())
 	if _, err := r.node.Admin().SetApp(ctx, "app", none); err != nil {
 		r.fail(nil, "settings: %v", err)
 	}
@@ -328,6 +329,7 @@ type modelDevice struct {
 	done      chan struct{} // closed when the connection is read to its end
 	frozen    bool          // what comes now does not count any more
 	started   *client.Subscribed
+	data      json.RawMessage      // of the answer to connect
 	got       []client.Publication // of this connection, not checked yet
 	last      uint64               // offset of the newest in got, or before
 	dropAfter int                  // publications after which the line is cut; 0 for none
@@ -368,6 +370,7 @@ func (d *modelDevice) connect(from string, cut int) {
 	if from == "" && d.knows {
 		o.Positions = map[string]client.Position{client.Me: {Offset: d.pos, Epoch: r.epoch}}
 	}
+	due := r.dueCasts(d.user)
 	c, err := client.Dial(r.t.Context(), o)
 	if err != nil {
 		r.fail([]string{d.user.name}, "%s cannot connect: %v", d, err)
@@ -385,7 +388,10 @@ func (d *modelDevice) connect(from string, cut int) {
 		}
 	})
 	d.await("the answer to connect", func() bool { return d.started != nil || d.closed != nil })
-	d.judgeStart(from)
+	mode := d.judgeStart(from)
+	if !r.unsure {
+		d.user.welcomes = append(d.user.welcomes, welcome{d, d.data, mode == "now", d.pos, due})
+	}
 }
 
 func (d *modelDevice) take(c *client.Client, e client.Event) {
@@ -395,7 +401,7 @@ func (d *modelDevice) take(c *client.Client, e client.Event) {
 	case client.Connected:
 		if !d.frozen {
 			s := e.Subs[client.Me]
-			d.started, d.last = &s, s.Position.Offset
+			d.started, d.last, d.data = &s, s.Position.Offset, e.Data
 		}
 	case client.Publication:
 		switch {
@@ -439,8 +445,8 @@ func (d *modelDevice) await(what string, ok func() bool) {
 	}
 }
 
-// judgeStart says whether the stream starts where it must.
-func (d *modelDevice) judgeStart(from string) {
+// judgeStart says whether the stream starts where it must, and how that was said.
+func (d *modelDevice) judgeStart(from string) (mode string) {
 	r, touches := d.r, []string{d.user.name}
 	d.mu.Lock()
 	s, closed := d.started, d.closed
@@ -455,7 +461,7 @@ func (d *modelDevice) judgeStart(from string) {
 		r.fail(touches, "%s is told of epoch %s, it was %s", d, s.Position.Epoch, r.epoch)
 	}
 	at, head := s.Position.Offset, uint64(len(d.user.timeline))
-	mode := from
+	mode = from
 	if mode == "" {
 		switch {
 		case d.knows:
@@ -488,6 +494,7 @@ func (d *modelDevice) judgeStart(from string) {
 		d.lo, d.hi = max(d.lo, at), max(d.hi, at)
 	}
 	d.knows, d.pos = true, at
+	return mode
 }
 
 // check compares what came with what the timeline holds, as far as that is known.

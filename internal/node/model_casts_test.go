@@ -1,0 +1,243 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/parleychat/parley/internal/chat"
+)
+
+// Broadcasts to all users. Those who are connected get one soon after it was
+// answered, the others with their next connect: as an ordinary system message of
+// their own, once.
+
+// A modelCast is a broadcast.
+type modelCast struct {
+	n                  int
+	from, typ, content string
+	quiet              bool
+	at                 int64 // the clock, when it was asked for
+	uid                string
+	accepted           bool
+	given              map[string]*modelMessage
+	present            map[string]bool // who was connected when it was asked for
+
+	// Of the requests to recall it one was the first.
+	tries    []*castRecall
+	recall   *castRecall
+	recalled bool     // one was answered
+	round    int      // in this round
+	behind   chat.UID // of a message that was sent later
+}
+
+type castRecall struct {
+	extra        string
+	admin, quiet bool
+}
+
+func (c *modelCast) String() string { return fmt.Sprintf("b%d", c.n) }
+
+// castsKept says whether the app keeps broadcasts in history: in every other life.
+func (r *modelRun) castsKept() bool { return r.seed%2 == 0 }
+
+func (u *modelUser) connected() bool {
+	for _, d := range u.desk.r.devices {
+		if d.user == u && d.client() != nil {
+			return true
+		}
+	}
+	return false
+}
+
+const maxModelCasts = 40
+
+func (r *modelRun) broadcast(keyed bool) *op {
+	if len(r.casts) == maxModelCasts {
+		return nil
+	}
+	typ, content := r.content()
+	for typ == "RC:TypSts" {
+		typ, content = r.content()
+	}
+	r.tokensOf++
+	c := &modelCast{
+		n: r.tokensOf, from: r.someUser().name, typ: typ, content: content, quiet: r.chance(20), at: r.clock.ms.Load(),
+		given: map[string]*modelMessage{}, present: map[string]bool{},
+	}
+	for _, u := range r.users {
+		c.present[u.name] = u.connected()
+	}
+	r.casts = append(r.casts, c)
+	key := ""
+	if keyed || r.chance(50) {
+		key = r.fresh("key-")
+	}
+	o := &op{text: fmt.Sprintf("broadcast %v of %s, key %q: %s %.80s", c, c.from, key, c.typ, c.content), touches: []string{c.from}}
+	o.call = func(ctx context.Context) answer {
+		return r.post(ctx, "/v4/system-channel/message/broadcast-all", key, map[string]any{
+			"fromUserId": c.from, "messageType": c.typ, "content": c.content, "disableUpdateLastMsg": switchOf(c.quiet),
+		})
+	}
+	o.again = func() *op { next := *o; next.a = answer{}; return &next }
+	o.judge = func(a answer, _ bool) string {
+		var out struct{ MessageUID string }
+		switch {
+		case a.code != 0:
+			return "it was refused"
+		case a.read(&out) != nil || out.MessageUID == "":
+			return "it has no UID"
+		case c.uid != "" && c.uid != out.MessageUID:
+			return "it had another UID before"
+		}
+		c.uid, c.accepted = out.MessageUID, true
+		return ""
+	}
+	return o
+}
+
+func (r *modelRun) recallCast(bool) *op {
+	if len(r.casts) == 0 {
+		return nil
+	}
+	c := r.casts[len(r.casts)-1-r.rng.IntN(min(len(r.casts), 5))]
+	if !c.accepted {
+		return nil
+	}
+	return r.recallCastOp(c, &castRecall{r.fresh("x"), r.chance(50), r.chance(20)})
+}
+
+func (r *modelRun) recallCastOp(c *modelCast, by *castRecall) *op {
+	o := &op{text: fmt.Sprintf("the broadcast %v is recalled, %s", c, by.extra), touches: []string{c.from}}
+	if !c.recalled {
+		c.tries = append(c.tries, by)
+	}
+	o.call = func(ctx context.Context) answer {
+		return r.post(ctx, "/v4/system-channel/message/broadcast/delete", "", map[string]any{
+			"fromUserId": c.from, "messageUID": c.uid, "isAdmin": switchOf(by.admin), "extra": by.extra, "disableUpdateLastMsg": switchOf(by.quiet),
+		})
+	}
+	o.again = func() *op { return r.recallCastOp(c, by) }
+	o.judge = func(a answer, _ bool) string {
+		if a.code != 0 {
+			return "it was refused"
+		}
+		if !c.recalled {
+			c.recalled, c.round = true, r.round
+		}
+		return ""
+	}
+	return o
+}
+
+// enterCast takes an entry that came of a broadcast.
+func (r *modelRun) enterCast(u *modelUser, e *modelEvent) (mine bool, bad string) {
+	switch e.Event {
+	case "message":
+		for _, c := range r.casts {
+			if c.content == e.Message.Content && c.from == e.Message.FromUserID {
+				return true, r.giveCast(u, e, c)
+			}
+		}
+	case "recall":
+		m := r.byUID[e.MessageUID]
+		if m == nil || m.cast == nil {
+			return false, ""
+		}
+		for _, by := range m.cast.tries {
+			if by.extra == e.Extra {
+				return true, r.takeCastBack(u, e, m, by)
+			}
+		}
+	}
+	return false, ""
+}
+
+func (r *modelRun) giveCast(u *modelUser, e *modelEvent, c *modelCast) string {
+	g := &e.Message
+	switch {
+	case c.given[u.name] != nil:
+		return "it was given to them before"
+	case r.byUID[g.MessageUID] != nil || g.MessageUID == c.uid:
+		return "its UID is that of another message"
+	case g.ChannelType != "system" || g.ChannelID != c.from || g.Direction != "in" || g.MessageType != c.typ || g.ShouldPersist != r.castsKept():
+		return "it is not as it was broadcast"
+	case g.HasMetadata || g.Metadata != nil || g.NeedReadReceipt || g.DisableUpdateLastMsg != c.quiet:
+		return "its switches are not as it was broadcast"
+	}
+	m := r.newMessage(chat.System, c.from, u.name, c.typ, c.content, r.castsKept(), false, false, nil)
+	m.quiet, m.cast, m.offset = c.quiet, c, uint64(len(u.timeline))
+	r.came(m, g.MessageUID, g.SentAt, r.clock.ms.Load())
+	c.given[u.name] = m
+	if !c.behind.IsZero() && !c.present[u.name] && m.id.Compare(c.behind) > 0 {
+		return "it had been recalled before"
+	}
+	return ""
+}
+
+func (r *modelRun) takeCastBack(u *modelUser, e *modelEvent, m *modelMessage, by *castRecall) string {
+	c := m.cast
+	switch {
+	case m.to != u.name:
+		return "it is not theirs"
+	case c.recall != nil && c.recall != by:
+		return "the broadcast was recalled before, with " + c.recall.extra
+	case m.recall != nil:
+		return "it was recalled before"
+	case e.OperatorID != c.from || e.IsAdmin != by.admin || e.IsDelete:
+		return "it is not as it was asked"
+	}
+	c.recall = by
+	m.recall, m.recalled, m.hushed = e, r.round, by.quiet
+	return ""
+}
+
+// noteLater notes a message that was sent when broadcasts had been recalled.
+func (r *modelRun) noteLater(m *modelMessage) {
+	for _, c := range r.casts {
+		if c.recalled && c.round < r.round && c.behind.IsZero() {
+			c.behind = m.id
+		}
+	}
+}
+
+// dueCasts are the broadcasts that the user must be given with the next connect.
+func (r *modelRun) dueCasts(u *modelUser) (due []*modelCast) {
+	for _, c := range r.casts {
+		if c.accepted && !c.recalled && c.given[u.name] == nil {
+			due = append(due, c)
+		}
+	}
+	return due
+}
+
+// unsettledCast is a broadcast of which the user does not know all yet.
+func (r *modelRun) unsettledCast(u *modelUser) *modelCast {
+	for _, c := range r.casts {
+		m := c.given[u.name]
+		if c.accepted && m == nil && !c.recalled || c.recalled && m != nil && m.recall == nil {
+			return c
+		}
+	}
+	return nil
+}
+
+// settleCasts waits until those who are connected have been told of all
+// broadcasts, so that nothing comes by itself afterwards.
+func (r *modelRun) settleCasts() {
+	for _, u := range r.users {
+		if !u.connected() {
+			continue
+		}
+		for end := time.Now().Add(modelPatience); ; time.Sleep(2 * time.Millisecond) {
+			c := r.unsettledCast(u)
+			if c == nil {
+				break
+			}
+			if time.Now().After(end) {
+				r.fail([]string{u.name}, "%s, who is connected, is not told all of the broadcast %v: given %v, recalled %t", u.name, c, c.given[u.name], c.recalled)
+			}
+			r.look(nil, []*modelUser{u})
+		}
+	}
+}
