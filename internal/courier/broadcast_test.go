@@ -371,7 +371,9 @@ func TestBroadcastRecall(t *testing.T) {
 	h.want("never")
 	for range 2 {
 		h.touch("away")
-		h.touch("self")
+		if n := h.touch("self"); n != 0 {
+			t.Errorf("%d entries to who had taken it back before", n)
+		}
 		h.want("away", "oops", "-oops")
 		h.want("self", "oops", "-oops")
 		h.reopen()

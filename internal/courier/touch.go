@@ -139,16 +139,17 @@ func (c *Courier) visit(ctx context.Context, v *visit, visitors []visitor) (entr
 		if len(to[i].users) == 0 {
 			continue
 		}
+		n := 0
 		if b.Kind == chat.BroadcastRecall {
-			err = c.takeBack(ctx, v, b, &to[i])
-		} else {
-			err = c.give(ctx, v, b, to[i].users, h)
+			n, err = c.takeBack(ctx, v, b, &to[i])
+		} else if err = c.give(ctx, v, b, to[i].users, h); err == nil {
+			n = len(to[i].users)
 		}
+		entries += n
+		c.metrics.given.Add(float64(n))
 		if err != nil {
 			return entries, err
 		}
-		entries += len(to[i].users)
-		c.metrics.given.Add(float64(len(to[i].users)))
 	}
 	return entries, nil
 }
@@ -212,8 +213,9 @@ func (c *Courier) give(ctx context.Context, v *visit, b *cast, users []string, h
 	})
 }
 
-// takeBack tells users of the recall of what they were given.
-func (c *Courier) takeBack(ctx context.Context, v *visit, b *cast, g *given) error {
+// takeBack tells users of the recall of what they were given, and says how many of
+// them: not those from whom it was taken back by itself, or has expired.
+func (c *Courier) takeBack(ctx context.Context, v *visit, b *cast, g *given) (told int, err error) {
 	var mu sync.Mutex
 	var errs []error
 	var wg sync.WaitGroup
@@ -222,10 +224,12 @@ func (c *Courier) takeBack(ctx context.Context, v *visit, b *cast, g *given) err
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
+			tells := false
 			err := c.change(ctx, v.app.ID, uid, func(s *subject) (*store.Append, error) {
 				if s.state.Recall != nil {
 					return nil, nil // by itself
 				}
+				tells = true
 				r := b.Recall
 				r.DisableUpdateLast = b.DisableUpdateLast
 				a := s.recall(&r, b.RequestID)
@@ -233,16 +237,19 @@ func (c *Courier) takeBack(ctx context.Context, v *visit, b *cast, g *given) err
 				a.Taking = &store.Taking{Of: b.UID, Pass: true}
 				return a, nil
 			})
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err == nil && tells:
+				told++
 			// What is not kept any more needs no recall.
-			if err != nil && !errors.Is(err, &chat.Error{Kind: chat.KindNotFound}) {
-				mu.Lock()
-				defer mu.Unlock()
+			case err != nil && !errors.Is(err, &chat.Error{Kind: chat.KindNotFound}):
 				errs = append(errs, err)
 			}
 		})
 	}
 	wg.Wait()
-	return errors.Join(errs...)
+	return told, errors.Join(errs...)
 }
 
 // RunBroadcasts gives broadcasts to those who are connected, until ctx ends. Who
