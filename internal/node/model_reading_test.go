@@ -301,8 +301,7 @@ func (r *modelRun) readUpToOp(v *modelView, upTo chat.UID, said any) *op {
 		}
 		to, bad := v.place(e.UpTo, upTo, v.readUpTo)
 		if bad != "" {
-			// It can be of another request of the round.
-			return !r.alone && upTo.Compare(to) < 0, bad
+			return r.alone, bad // of a round it can be another's
 		}
 		at := max(r.clock.ms.Load(), to.Millis())
 		if e.ReadAt != at {
@@ -565,7 +564,7 @@ func (r *modelRun) clearOp(v *modelView, upTo chat.UID, said any, asClient bool)
 		}
 		to, bad := v.place(e.UpTo, upTo, v.clearedUpTo)
 		if bad != "" {
-			return false, bad
+			return r.alone, bad
 		}
 		if at := max(r.clock.ms.Load(), to.Millis()); e.ClearedAt != at {
 			return true, fmt.Sprintf("clearedAt must be %d", at)

@@ -490,27 +490,43 @@ func (r *modelRun) judge(ops []*op) {
 // look reads what is new in the users' timelines. Only metadata may come by
 // itself, when it is due; anything else must be wanted by one of the ops.
 func (r *modelRun) look(ops []*op, users []*modelUser) {
+	type entry struct {
+		u      *modelUser
+		offset uint64
+		data   []byte
+		e      modelEvent
+	}
+	judge := func(x *entry, by func() string) {
+		if bad := by(); bad != "" {
+			about := []string{x.u.name}
+			if m := r.byUID[x.e.MessageUID]; m != nil {
+				about = append(about, m.String())
+			}
+			r.fail(about, "%s has at offset %d %s: %s", x.u.name, x.offset, x.data, bad)
+		}
+	}
+	// Receipts can be about messages of which only the reader's timeline tells.
+	var receipts []*entry
 	for _, u := range users {
 		for _, p := range r.timelineFrom(u, uint64(len(u.timeline))) {
 			if p.Offset != uint64(len(u.timeline))+1 {
 				r.fail([]string{u.name}, "the timeline of %s has offset %d after %d: %s", u.name, p.Offset, len(u.timeline), p.Data)
 			}
-			var e modelEvent
-			if err := json.Unmarshal(p.Data, &e); err != nil {
+			x := &entry{u: u, offset: p.Offset, data: p.Data}
+			if err := json.Unmarshal(p.Data, &x.e); err != nil {
 				r.fail([]string{u.name}, "%v in %s", err, p.Data)
 			}
 			u.timeline = append(u.timeline, string(p.Data))
-			about := []string{u.name}
-			if m := r.byUID[e.MessageUID]; m != nil {
-				about = append(about, m.String())
+			if x.e.Event == "receipt" {
+				receipts = append(receipts, x)
+			} else {
+				judge(x, func() string { return r.enter(ops, u, &x.e) })
 			}
-			if bad := r.enter(ops, u, &e); bad != "" {
-				r.fail(about, "%s has at offset %d %s: %s", u.name, p.Offset, p.Data, bad)
-			}
-			if bad := r.fold(u, &e); bad != "" {
-				r.fail(about, "%s has at offset %d %s: %s", u.name, p.Offset, p.Data, bad)
-			}
+			judge(x, func() string { return r.fold(u, &x.e) })
 		}
+	}
+	for _, x := range receipts {
+		judge(x, func() string { return r.enter(ops, x.u, &x.e) })
 	}
 	slices.SortFunc(r.messages, func(a, b *modelMessage) int { return a.n - b.n })
 }
