@@ -26,6 +26,7 @@ var modelActions = []struct {
 	{"history", 3, (*modelRun).readHistory},
 	{"channels", 3, (*modelRun).readChannels},
 	{"readers", 2, (*modelRun).askReaders},
+	{"behind backs", 2, (*modelRun).behindBacks},
 	{"connect", 12, (*modelRun).connectDevice},
 	{"disconnect", 7, (*modelRun).disconnectDevice},
 	{"acknowledge", 5, (*modelRun).acknowledge},

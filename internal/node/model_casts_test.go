@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/parleychat/parley/internal/chat"
@@ -23,12 +24,11 @@ type modelCast struct {
 	given              map[string]*modelMessage
 	present            map[string]bool // who was connected when it was asked for
 
+	missed map[string]bool // who was not connected from then until it was recalled
 	// Of the requests to recall it one was the first.
 	tries    []*castRecall
 	recall   *castRecall
-	recalled bool     // one was answered
-	round    int      // in this round
-	behind   chat.UID // of a message that was sent later
+	recalled bool // one was answered
 }
 
 type castRecall struct {
@@ -50,6 +50,9 @@ func (u *modelUser) connected() bool {
 	return false
 }
 
+// online says whether the node thinks so: it hears late of lines that were cut.
+func (r *modelRun) online(u *modelUser) bool { return r.node.gateway.Online(r.app, u.name) }
+
 const maxModelCasts = 40
 
 func (r *modelRun) broadcast(keyed bool) *op {
@@ -63,10 +66,10 @@ func (r *modelRun) broadcast(keyed bool) *op {
 	r.tokensOf++
 	c := &modelCast{
 		n: r.tokensOf, from: r.someUser().name, typ: typ, content: content, quiet: r.chance(20), at: r.clock.ms.Load(),
-		given: map[string]*modelMessage{}, present: map[string]bool{},
+		given: map[string]*modelMessage{}, present: map[string]bool{}, missed: map[string]bool{},
 	}
 	for _, u := range r.users {
-		c.present[u.name] = u.connected()
+		c.present[u.name] = r.online(u)
 	}
 	r.casts = append(r.casts, c)
 	key := ""
@@ -123,7 +126,10 @@ func (r *modelRun) recallCastOp(c *modelCast, by *castRecall) *op {
 			return "it was refused"
 		}
 		if !c.recalled {
-			c.recalled, c.round = true, r.round
+			c.recalled = true
+			for _, u := range r.users {
+				c.missed[u.name] = !c.present[u.name] && c.given[u.name] == nil && !r.online(u)
+			}
 		}
 		return ""
 	}
@@ -169,7 +175,7 @@ func (r *modelRun) giveCast(u *modelUser, e *modelEvent, c *modelCast) string {
 	m.quiet, m.cast, m.offset = c.quiet, c, uint64(len(u.timeline))
 	r.came(m, g.MessageUID, g.SentAt, r.clock.ms.Load())
 	c.given[u.name] = m
-	if !c.behind.IsZero() && !c.present[u.name] && m.id.Compare(c.behind) > 0 {
+	if c.missed[u.name] {
 		return "it had been recalled before"
 	}
 	return ""
@@ -192,12 +198,36 @@ func (r *modelRun) takeCastBack(u *modelUser, e *modelEvent, m *modelMessage, by
 	return ""
 }
 
-// noteLater notes a message that was sent when broadcasts had been recalled.
-func (r *modelRun) noteLater(m *modelMessage) {
-	for _, c := range r.casts {
-		if c.recalled && c.round < r.round && c.behind.IsZero() {
-			c.behind = m.id
+// behindBacks broadcasts while somebody has no connection, and may recall it before
+// they come back.
+func (r *modelRun) behindBacks() {
+	away := r.someUser()
+	for _, d := range r.devices {
+		if d.user == away {
+			d.drop()
+			d.check()
 		}
+	}
+	for end := time.Now().Add(modelPatience); r.online(away); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			r.fail([]string{away.name}, "%s has cut all lines and is still taken for connected", away.name)
+		}
+	}
+	o := r.broadcast(true)
+	if o == nil {
+		return
+	}
+	r.say([]string{away.name}, "%s is away", away.name)
+	r.do(o)
+	c := r.casts[len(r.casts)-1]
+	if r.chance(50) {
+		r.do(r.recallCastOp(c, &castRecall{r.fresh("x"), r.chance(50), r.chance(20)}))
+	}
+	if d := r.devices[slices.Index(r.devices, away.desk)+r.rng.IntN(1+modelDevices)]; d.client() == nil && r.chance(70) {
+		from := []string{"", "now"}[r.rng.IntN(2)]
+		r.say([]string{away.name}, "%s comes back, from %q", d, from)
+		d.connect(from, 0)
+		r.greet()
 	}
 }
 

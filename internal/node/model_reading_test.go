@@ -129,9 +129,6 @@ func (r *modelRun) came(m *modelMessage, uid string, sentAt, now int64) {
 	m.id, _ = chat.ParseUID(uid) // looked at by fold
 	r.byUID[uid] = m
 	r.messages = append(r.messages, m)
-	if m.cast == nil {
-		r.noteLater(m)
-	}
 }
 
 func since(at, now int64) int64 { return cmp.Or(at, now) }

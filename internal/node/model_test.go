@@ -91,6 +91,7 @@ type modelRun struct {
 	highest  int64 // and at most
 	backs    int   // how often it was set back
 	node     *Node
+	app      chat.AppID
 	base     string
 	http     *http.Client
 	tokens   map[string]string

@@ -135,9 +135,11 @@ func (r *modelRun) register() {
 		none["limits."+s] = "0"
 	}
 	none["broadcast.history"] = strconv.FormatBool(r.castsKept())
-	if _, err := r.node.Admin().SetApp(ctx, "app", none); err != nil {
+	_, err := r.node.Admin().SetApp(ctx, "app", none)
+	if err != nil {
 		r.fail(nil, "settings: %v", err)
 	}
+	r.app = 1 // the only one
 	r.tokens = map[string]string{}
 	for _, u := range r.users {
 		t, err := r.node.Admin().IssueToken(ctx, "app", u.name, "")
