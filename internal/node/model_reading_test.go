@@ -141,7 +141,7 @@ func minUID(a, b chat.UID) chat.UID {
 }
 
 // place says whether upTo can be where a call has come to that asked for up to
-// asked, or for all there is where that is zero.
+// asked, or for all there is where that is zero. What is not there yet is not meant.
 func (v *modelView) place(text string, asked, was chat.UID) (upTo chat.UID, bad string) {
 	upTo, err := chat.ParseUID(text)
 	switch {
@@ -149,7 +149,7 @@ func (v *modelView) place(text string, asked, was chat.UID) (upTo chat.UID, bad 
 		return upTo, err.Error()
 	case upTo.Compare(was) <= 0:
 		return upTo, fmt.Sprintf("it is not behind %v, where it was", was)
-	case upTo == asked:
+	case upTo == asked && asked.Compare(v.newestNow()) <= 0:
 		return upTo, ""
 	case !asked.IsZero() && upTo.Compare(asked) > 0:
 		return upTo, fmt.Sprintf("it is more than was asked for, %v", asked)
