@@ -165,7 +165,7 @@ type Recipient struct {
 	Read     bool
 	Recalled bool
 	Notify   chat.NotifyRules
-	Devices  []Device
+	Devices  []chat.PushDevice
 }
 
 // A Decision says what a message does for one recipient, and why.
@@ -219,7 +219,7 @@ func Decide(s *Send, r *Recipient, rules *Rules, now time.Time, sentAt time.Time
 		switch {
 		case at.Quiet != nil && at.Quiet.At(now) && !s.Mention.passes(at.Quiet.Level, r.ID):
 			reason = ReasonQuiet
-		case effect == Silent && !at.Provider.Silent():
+		case effect == Silent && at.Provider != chat.APNs: // contentAvailable is promised of Apple's alone
 			reason = ReasonShows
 		default:
 			d.Devices[i] = effect

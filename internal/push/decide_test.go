@@ -11,8 +11,8 @@ import (
 
 var (
 	noon  = time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
-	phone = Device{ID: "p", Provider: ProviderFCM, Token: "t"}
-	apple = Device{ID: "i", Provider: ProviderAPNs, Token: "a1"}
+	phone = chat.PushDevice{ID: "p", Provider: chat.FCM, Token: "t"}
+	apple = chat.PushDevice{ID: "i", Provider: chat.APNs, Token: "a1"}
 )
 
 func message(typ string, ct chat.ChannelType, opts chat.PushOptions) *chat.Message {
@@ -92,7 +92,7 @@ func TestDecide(t *testing.T) {
 	quietPhone.Quiet = quiet(8, 20, chat.NotifyNothing)
 	mentionPhone := phone
 	mentionPhone.Quiet = quiet(8, 20, chat.NotifyMentions)
-	both := []Device{phone, apple}
+	both := []chat.PushDevice{phone, apple}
 
 	for name, c := range map[string]struct {
 		m    *chat.Message
@@ -123,7 +123,7 @@ func TestDecide(t *testing.T) {
 		"a silent one, a bit late": {silent, Recipient{Devices: both}, false, time.Minute, Decision{Reason: ReasonLate}},
 
 		"silent is for Apple's":      {silent, Recipient{Devices: both}, false, 0, Decision{Silent, ReasonAway, []Effect{None, Silent}}},
-		"silent and none of Apple's": {silent, Recipient{Devices: []Device{phone}}, false, 0, Decision{Reason: ReasonShows}},
+		"silent and none of Apple's": {silent, Recipient{Devices: []chat.PushDevice{phone}}, false, 0, Decision{Reason: ReasonShows}},
 
 		"everything":                     {group(carol), Recipient{Devices: both, Notify: at(chat.NotifyAll)}, false, 0, Decision{Alert, ReasonAway, []Effect{Alert, Alert}}},
 		"nothing set":                    {group(carol), Recipient{Devices: both}, false, 0, Decision{Alert, ReasonAway, []Effect{Alert, Alert}}},
@@ -141,10 +141,10 @@ func TestDecide(t *testing.T) {
 		"quiet hours":                    {text, Recipient{Devices: both, Notify: chat.NotifyRules{Quiet: quiet(8, 20, chat.NotifyNothing), Channel: chat.NotifyAll}}, false, 0, Decision{Reason: ReasonQuiet}},
 		"quiet hours that are over":      {text, Recipient{Devices: both, Notify: chat.NotifyRules{Quiet: quiet(22, 7, chat.NotifyNothing)}}, false, 0, Decision{Alert, ReasonAway, []Effect{Alert, Alert}}},
 		"quiet hours, but for mentions":  {group(bob), Recipient{Devices: both, Notify: chat.NotifyRules{Quiet: quiet(8, 20, chat.NotifyMentions)}}, false, 0, Decision{Alert, ReasonAway, []Effect{Alert, Alert}}},
-		"quiet hours of one device":      {text, Recipient{Devices: []Device{quietPhone, apple}}, false, 0, Decision{Alert, ReasonAway, []Effect{None, Alert}}},
-		"quiet hours of all devices":     {text, Recipient{Devices: []Device{quietPhone}}, false, 0, Decision{Reason: ReasonQuiet}},
-		"a device's, but for mentions":   {group(bob), Recipient{Devices: []Device{mentionPhone}}, false, 0, Decision{Alert, ReasonAway, []Effect{Alert}}},
-		"a device's, and not mentioned":  {group(carol), Recipient{Devices: []Device{mentionPhone}}, false, 0, Decision{Reason: ReasonQuiet}},
+		"quiet hours of one device":      {text, Recipient{Devices: []chat.PushDevice{quietPhone, apple}}, false, 0, Decision{Alert, ReasonAway, []Effect{None, Alert}}},
+		"quiet hours of all devices":     {text, Recipient{Devices: []chat.PushDevice{quietPhone}}, false, 0, Decision{Reason: ReasonQuiet}},
+		"a device's, but for mentions":   {group(bob), Recipient{Devices: []chat.PushDevice{mentionPhone}}, false, 0, Decision{Alert, ReasonAway, []Effect{Alert}}},
+		"a device's, and not mentioned":  {group(carol), Recipient{Devices: []chat.PushDevice{mentionPhone}}, false, 0, Decision{Reason: ReasonQuiet}},
 		"reached comes before the level": {text, Recipient{Reach: Phone, Devices: both, Notify: at(chat.NotifyNothing)}, false, 0, Decision{Reason: ReasonReached}},
 		"the level before no device":     {text, Recipient{Notify: at(chat.NotifyNothing)}, false, 0, Decision{Reason: ReasonLevel}},
 	} {

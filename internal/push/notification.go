@@ -21,7 +21,7 @@ type Notification struct {
 	App  chat.AppID
 	UID  chat.UID // of the message, as the recipient knows it
 	User string   // the recipient
-	To   Device
+	To   chat.PushDevice
 
 	From        string
 	Type        string
@@ -44,7 +44,7 @@ type Notification struct {
 
 // Notification is what the message tells one device of a user, if anything: uid is
 // the message as they know it and channel where they have it. w holds the words.
-func (s *Send) Notification(app chat.AppID, uid chat.UID, channel string, to Device, effect Effect, sentAt time.Time, rules *Rules, w *Words) Notification {
+func (s *Send) Notification(app chat.AppID, uid chat.UID, channel string, to chat.PushDevice, effect Effect, sentAt time.Time, rules *Rules, w *Words) Notification {
 	m := s.Message
 	n := Notification{
 		App: app, UID: uid, User: w.User, To: to,

@@ -100,18 +100,18 @@ func TestNames(t *testing.T) {
 	t.Parallel()
 	a := chat.NewUID(1_800_000_000_000, chat.Direct, 1, 1)
 	b := chat.NewUID(1_800_000_000_000, chat.Direct, 2, 1)
-	n := Notification{App: 1, UID: a, To: Device{Token: "t"}}
+	n := Notification{App: 1, UID: a, To: chat.PushDevice{Token: "t"}}
 	again := n
 	again.Badge = 3
 	if n.RequestID() != again.RequestID() || n.NotifyID() != again.NotifyID() {
 		t.Error("another attempt has other names")
 	}
-	recall := Notification{App: 1, UID: b, Removes: a, To: Device{Token: "t"}}
+	recall := Notification{App: 1, UID: b, Removes: a, To: chat.PushDevice{Token: "t"}}
 	if recall.NotifyID() != n.NotifyID() || recall.RequestID() == n.RequestID() {
 		t.Error("a recall does not take the place of what it recalls")
 	}
 	for _, other := range []Notification{
-		{App: 2, UID: a, To: Device{Token: "t"}}, {App: 1, UID: b, To: Device{Token: "t"}}, {App: 1, UID: a, To: Device{Token: "u"}},
+		{App: 2, UID: a, To: chat.PushDevice{Token: "t"}}, {App: 1, UID: b, To: chat.PushDevice{Token: "t"}}, {App: 1, UID: a, To: chat.PushDevice{Token: "u"}},
 	} {
 		if other.RequestID() == n.RequestID() {
 			t.Errorf("%+v has the same request id", other)

@@ -7,32 +7,18 @@ import (
 	"github.com/parleychat/parley/internal/chat"
 )
 
-// A Template is what notifications of messages that name it say, in several
-// languages. {sender} stands in it for the sender's name and {content} for what
-// the notification would say without it.
-type Template struct {
-	Default string // the language for those whose own is not among Texts
-	Texts   map[string]Text
-}
-
-// A Text is what a template says in one language.
-type Text struct {
-	Title string // may be empty
-	Body  string
-}
-
-// In is what the template says to whoever reads the language, else in its own
-// default language. A nil Template says nothing.
-func (t *Template) In(language, otherwise string) (Text, bool) {
+// inWords is what the template says to whoever reads the language, else in its own
+// default language. Without a template it is nothing.
+func inWords(t *chat.PushTemplate, language, otherwise string) (chat.PushText, bool) {
 	if t == nil {
-		return Text{}, false
+		return chat.PushText{}, false
 	}
 	for _, l := range [...]string{language, otherwise, t.Default} {
 		if text, ok := inLanguage(t.Texts, l); ok {
 			return text, true
 		}
 	}
-	return Text{}, false
+	return chat.PushText{}, false
 }
 
 // inLanguage looks for a language tag and then for ever more general ones: of
@@ -68,7 +54,7 @@ type Words struct {
 	Channel  string // the group's name, of group and community channels
 	Language string // the device's
 	App      string // the app's language
-	Template *Template
+	Template *chat.PushTemplate
 	Hide     bool // the device does not want details shown
 }
 
@@ -98,7 +84,7 @@ func Compose(w *Words) (title, body string) {
 	if group && s.Type() != Recall && w.Sender != "" {
 		content = w.Sender + ": " + content
 	}
-	text, _ := w.Template.In(w.Language, w.App)
+	text, _ := inWords(w.Template, w.Language, w.App)
 	fill := strings.NewReplacer("{sender}", w.Sender, "{content}", content)
 
 	for _, body = range [...]string{s.mentioned(w.User), s.Message.Push.Content, fill.Replace(text.Body), content} {

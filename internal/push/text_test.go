@@ -21,8 +21,8 @@ func TestCompose(t *testing.T) {
 		m.Content = content
 		return m
 	}
-	template := &Template{Default: "en", Texts: map[string]Text{
-		"en": {"Order", "News from {sender}"}, "de": {"", "{sender} schreibt: {content}"}, "zh-Hant": {"訂單", "新"},
+	template := &chat.PushTemplate{Default: "en", Texts: map[string]chat.PushText{
+		"en": {Title: "Order", Body: "News from {sender}"}, "de": {Title: "", Body: "{sender} schreibt: {content}"}, "zh-Hant": {Title: "訂單", Body: "新"},
 	}}
 	mention := `{"content":"Hello","mentionedInfo":{"type":2,"userIdList":["bob"],"mentionedContent":"you!"}}`
 	for name, c := range map[string]struct {
@@ -45,7 +45,7 @@ func TestCompose(t *testing.T) {
 		"in no language at all":      {direct(opts{}), Words{Template: template, Language: "fr"}, "Order", "News from Alice"},
 		"a template and pushContent": {direct(opts{Content: "Look"}), Words{Template: template}, "Order", "Look"},
 		"a template and a title":     {direct(opts{Ext: `{"title":"Hi"}`}), Words{Template: template}, "Hi", "News from Alice"},
-		"an empty template":          {direct(opts{}), Words{Template: &Template{Default: "en"}}, "Alice", "Hello"},
+		"an empty template":          {direct(opts{}), Words{Template: &chat.PushTemplate{Default: "en"}}, "Alice", "Hello"},
 
 		"hidden":            {direct(opts{Content: "Look", Ext: `{"title":"Hi"}`}), Words{Hide: true}, "Alice", "New message"},
 		"hidden in German":  {direct(opts{}), Words{Hide: true, Language: "de_DE"}, "Alice", "Neue Nachricht"},

@@ -44,7 +44,7 @@ func With(t testing.TB, token, ext string) push.Notification {
 	}
 	return push.Notification{
 		App: 1, UID: chat.NewUID(Now.UnixMilli()-10_000, chat.Direct, 3, 7), User: "bob",
-		To:   push.Device{ID: "d", Token: token, Package: "com.example.app"},
+		To:   chat.PushDevice{ID: "d", Token: token, Package: "com.example.app"},
 		From: "alice", Type: "RC:TxtMsg", ChannelType: chat.Direct, Channel: "alice",
 		Title: "you have a new message.", Body: `1 < 2 & "so" on 👍🏽`, Data: `{"order":17}`,
 		Badge: 5, HasBadge: true,
