@@ -42,7 +42,8 @@ func appendOwn(b []byte, e *chat.Event) []byte {
 	}
 	switch own.Part {
 	case chat.OwnRemoved:
-		b = append(b, `,"removed":true`...)
+		b = append(b, `,"removed":true,"upTo":"`...)
+		b = append(e.UpTo.Append(b), '"')
 	case chat.OwnPin:
 		b = append(b, `,"pinned":`...)
 		b = strconv.AppendBool(b, own.PinnedAt != 0)

@@ -179,11 +179,14 @@ func (c *conn) connect(cmd command) error {
 	// Before it is decided where the session starts: what the user has not had of
 	// broadcasts is of the backlog. From here on the session is found by those
 	// that come.
-	given, err := c.g.courier.Touch(ctx, grant.App, grant.User, client)
+	before, err := c.g.opts.Store.Head(ctx, c.app, c.user)
+	if err == nil {
+		_, err = c.g.courier.Touch(ctx, grant.App, grant.User, client)
+	}
 	if err != nil && c.g.life.Err() == nil {
 		c.g.opts.Logger.Warn("a user could not be given broadcasts; it is tried again at the next connect", "app", c.app, "user", c.user, "error", err)
 	}
-	answer, pos, err := c.welcome(ctx, cmd.id, grant, req, data, given)
+	answer, pos, err := c.welcome(ctx, cmd.id, grant, req, data, before)
 	if err != nil {
 		c.g.sessions.remove(c)
 		c.registered = false
@@ -234,9 +237,10 @@ type beginning struct {
 }
 
 // place decides where the session starts: a position that the client brings
-// wins, since it repeats what it wishes otherwise on every reconnect. The given
-// newest entries came with this connect, so they are news to every client.
-func (c *conn) place(ctx context.Context, days int, req *connectRequest, data *connectData, given int) (b beginning, err error) {
+// wins, since it repeats what it wishes otherwise on every reconnect. What came
+// since the head was before is news to every client: what this connect brought is
+// among it.
+func (c *conn) place(ctx context.Context, days int, req *connectRequest, data *connectData, before uint64) (b beginning, err error) {
 	s := c.g.opts.Store
 	head, err := s.Head(ctx, c.app, c.user)
 	if err != nil {
@@ -263,7 +267,7 @@ func (c *conn) place(ctx context.Context, days int, req *connectRequest, data *c
 	}
 	switch from {
 	case "now":
-		b.start = max(head-min(uint64(given), head), oldest-1)
+		b.start = max(min(before, head), oldest-1)
 	case "oldest":
 		b.recovered = true
 	case "device":
@@ -290,9 +294,9 @@ const (
 )
 
 // welcome makes the answer to the connect command.
-func (c *conn) welcome(ctx context.Context, id uint32, grant *directory.Grant, req connectRequest, data connectData, given int) ([]byte, beginning, error) {
+func (c *conn) welcome(ctx context.Context, id uint32, grant *directory.Grant, req connectRequest, data connectData, before uint64) ([]byte, beginning, error) {
 	app, now := grant.App, c.g.opts.Now()
-	begin, err := c.place(ctx, app.Settings.MissedDays, &req, &data, given)
+	begin, err := c.place(ctx, app.Settings.MissedDays, &req, &data, before)
 	if err != nil {
 		return nil, begin, err
 	}

@@ -185,14 +185,14 @@ func TestChannelRemove(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t).unlimited()
 	alice, bob, phone := h.peer("alice"), h.peer("bob"), h.peer("bob")
-	alice.say("bob", "1", "")
+	first := alice.say("bob", "1", "")
 	h.send(chat.System, "shop", "sale", "bob")
 	const named = `{"channelType":"direct","channelId":"alice"}`
 	at := bob.done("channel.remove", named)
 	if !strings.HasPrefix(at, `{"removedAt":1`) {
 		t.Errorf("%s", at)
 	}
-	phone.wantTold(`{"event":"channel","channelType":"direct","channelId":"alice","removed":true}`)
+	phone.wantTold(`{"event":"channel","channelType":"direct","channelId":"alice","removed":true,"upTo":"`+first+`"}`)
 	bob.done("channel.remove", named)
 	bob.done("channel.remove", `{"channelType":"direct","channelId":"nobody"}`)
 	if n := h.events("bob", "channel"); n != 1 {
