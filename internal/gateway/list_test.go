@@ -192,7 +192,7 @@ func TestChannelRemove(t *testing.T) {
 	if !strings.HasPrefix(at, `{"removedAt":1`) {
 		t.Errorf("%s", at)
 	}
-	phone.wantTold(`{"event":"channel","channelType":"direct","channelId":"alice","removed":true,"upTo":"`+first+`"}`)
+	phone.wantTold(`{"event":"channel","channelType":"direct","channelId":"alice","removed":true,"upTo":"` + first + `"}`)
 	bob.done("channel.remove", named)
 	bob.done("channel.remove", `{"channelType":"direct","channelId":"nobody"}`)
 	if n := h.events("bob", "channel"); n != 1 {
