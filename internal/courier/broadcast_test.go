@@ -47,14 +47,26 @@ func (h *hall) reopen() {
 	settings, connected := h.app.Settings, h.said.connected
 	h.closeOnce()
 	h.open()
-	h.app.Settings, h.said.connected = settings, connected
+	h.said.connected = connected
+	h.use(settings)
+}
+
+// use gives the app other settings, as a change does: those in hand stay as they
+// are.
+func (h *hall) use(s chat.Settings) {
+	app := *h.app
+	app.Settings = s
+	h.app = &app
+	h.reg.app.Store(h.app)
 }
 
 func (h *hall) set(name, value string) {
 	h.t.Helper()
-	if err := h.app.Settings.Set(name, value); err != nil {
+	s := h.app.Settings
+	if err := s.Set(name, value); err != nil {
 		h.t.Fatal(err)
 	}
+	h.use(s)
 }
 
 func (h *hall) request(k chat.BroadcastKind, content string) *BroadcastRequest {

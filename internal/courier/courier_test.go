@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -106,7 +107,7 @@ func newPostAt(t testing.TB, fs vfs.FS, reg *registry, now func() time.Time) *po
 	} else {
 		p.app = apps[0]
 	}
-	reg.app = p.app
+	reg.app.Store(p.app)
 	closed := false
 	p.closeOnce = func() {
 		if closed {
@@ -127,12 +128,12 @@ func newPostAt(t testing.TB, fs vfs.FS, reg *registry, now func() time.Time) *po
 
 type registry struct {
 	known []string
-	app   *chat.App
+	app   atomic.Pointer[chat.App]
 	users map[string]*chat.User
 	muted error // what every client is told
 }
 
-func (r *registry) AppByID(chat.AppID) *chat.App { return r.app }
+func (r *registry) AppByID(chat.AppID) *chat.App { return r.app.Load() }
 
 func (r *registry) User(_ context.Context, _ *chat.App, id string) (*chat.User, error) {
 	if u := r.users[id]; u != nil {

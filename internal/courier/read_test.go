@@ -12,6 +12,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/parleychat/parley/internal/chat"
+	"github.com/parleychat/parley/internal/room"
 	"github.com/parleychat/parley/internal/store"
 )
 
@@ -90,7 +91,7 @@ func TestReadIsTakenUpAgain(t *testing.T) {
 			}
 			seen := 0
 			failing := &cut{Store: p.store}
-			c := New(Options{Store: failing, Archive: p.store, Users: &registry{}, Rooms: p.rooms, Sessions: p.said, Now: time.Now})
+			c := New(Options{Store: failing, Archive: p.store, Users: &registry{}, Rooms: room.New(time.Now), Sessions: p.said, Now: time.Now})
 			check := func(fail func(*store.Append) bool, failed error, least, most int) {
 				t.Helper()
 				failing.mu.Lock()
