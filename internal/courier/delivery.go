@@ -31,7 +31,7 @@ type roomMessage struct {
 	key room.Key
 	uid chat.UID
 	m   *chat.Message
-	end bool // the room is to be ended after m
+	end chan struct{} // when not nil, the room is ended after m, and then this is closed
 }
 
 // laneSize is how many requests may wait in a lane.
@@ -112,8 +112,9 @@ func (d *delivery) tell(a *store.Append) {
 
 func (d *delivery) publish(r roomMessage) {
 	members := d.rooms.Publish(r.key, r.uid, r.m)
-	if r.end {
+	if r.end != nil {
 		d.rooms.End(r.key)
+		close(r.end)
 	}
 	if r.m.Event != nil {
 		return

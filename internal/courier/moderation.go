@@ -284,7 +284,7 @@ func (c *Courier) FrozenOpen(ctx context.Context, app *chat.App, skip, limit int
 // what holds in all channels only those concerned are told, each of themselves.
 func (c *Courier) notify(app *chat.App, channel string, kind chat.EventKind, news chat.RoomNews) {
 	if channel != "" {
-		c.announce(app.ID, channel, &chat.Event{Kind: kind, Room: &news}, false)
+		c.announce(app.ID, channel, &chat.Event{Kind: kind, Room: &news}, nil)
 		return
 	}
 	news.All = true

@@ -36,6 +36,11 @@ func (c *Courier) openChannel(ctx context.Context, app *chat.App, field, id stri
 	if app.Settings.OpenStrict {
 		return nil, &chat.Error{Kind: chat.KindNoOpenChannel, Field: field, Rule: "no such open channel, and this app has open.strict set"}
 	}
+	end, err := turn.Take(ctx, c.telling, room.Key{App: app.ID, Channel: id})
+	if err != nil {
+		return nil, err
+	}
+	defer end()
 	return c.open.ChangeOpenChannel(ctx, app, id, true, func(*chat.OpenChannel) error { return nil })
 }
 
@@ -93,7 +98,9 @@ func errBarred() error {
 type EnterRequest struct {
 	Channel string
 	User    string
-	Session room.Member
+	// Session makes the session as a member: a new one each time, since one can be in
+	// one room only, and once.
+	Session func() room.Member
 	From    *room.Position // to recover from, or nil
 	Extra   string         // goes with the news that the user came
 	Recent  int            // how many of the newest messages to give, at most MaxRecent
@@ -124,31 +131,32 @@ func (c *Courier) Enter(ctx context.Context, app *chat.App, q *EnterRequest) (*E
 		if ch.Banned[q.User].Holds(c.now()) {
 			return nil, errBarred()
 		}
-		in := c.rooms.Enter(key, q.Session, q.From, q.Extra)
+		session := q.Session()
+		in := c.rooms.Enter(key, session, q.From, q.Extra)
 		if err := c.tidyPairs(ctx, app, q.Channel); err != nil {
-			c.rooms.Leave(key, q.Session, false)
+			c.rooms.Leave(key, session, false)
 			return nil, err
 		}
 		// Who bans or ends first changes what is known and then looks who is in the
 		// room. So whoever entered meanwhile sees it here.
 		now, err := c.open.OpenChannel(ctx, app.ID, q.Channel)
 		if err != nil {
-			c.rooms.Leave(key, q.Session, false)
+			c.rooms.Leave(key, session, false)
 			return nil, err
 		}
 		if now == nil || now.CreatedAt != ch.CreatedAt {
-			c.rooms.Leave(key, q.Session, false)
+			c.rooms.Leave(key, session, false)
 			continue
 		}
 		if now.Banned[q.User].Holds(c.now()) {
-			c.rooms.Leave(key, q.Session, false)
+			c.rooms.Leave(key, session, false)
 			return nil, errBarred()
 		}
-		return c.entered(ctx, app, q, &Entered{Entered: in, Channel: now})
+		return c.entered(ctx, app, q, session, &Entered{Entered: in, Channel: now})
 	}
 }
 
-func (c *Courier) entered(ctx context.Context, app *chat.App, q *EnterRequest, e *Entered) (*Entered, error) {
+func (c *Courier) entered(ctx context.Context, app *chat.App, q *EnterRequest, session room.Member, e *Entered) (*Entered, error) {
 	if app.Settings.OpenSingle {
 		for _, other := range c.rooms.Elsewhere(room.Key{App: app.ID, Channel: q.Channel}, q.User) {
 			c.rooms.Evict(other, room.Elsewhere, q.User)
@@ -168,7 +176,7 @@ func (c *Courier) entered(ctx context.Context, app *chat.App, q *EnterRequest, e
 			After: chat.NewUID(e.Channel.CreatedAt, 0, 0, 0),
 		})
 		if err != nil {
-			c.rooms.Leave(room.Key{App: app.ID, Channel: q.Channel}, q.Session, false)
+			c.rooms.Leave(room.Key{App: app.ID, Channel: q.Channel}, session, false)
 			return nil, err
 		}
 		e.Recent = page.Messages
@@ -184,7 +192,7 @@ func (c *Courier) Leave(app chat.AppID, channel string, session room.Member, los
 
 // announce tells those in an open channel of ev, in its place among what is said
 // there. With end the room ends after it.
-func (c *Courier) announce(app chat.AppID, channel string, ev *chat.Event, end bool) {
+func (c *Courier) announce(app chat.AppID, channel string, ev *chat.Event, end chan struct{}) {
 	key := room.Key{App: app, Channel: channel}
 	if ev.At == 0 {
 		ev.At = c.now().UnixMilli()
@@ -214,7 +222,7 @@ func (c *Courier) changeAndTell(ctx context.Context, app *chat.App, id string, m
 		return err
 	}
 	for _, ev := range events {
-		c.announce(app.ID, id, ev, false)
+		c.announce(app.ID, id, ev, nil)
 	}
 	return nil
 }
@@ -232,7 +240,14 @@ func (c *Courier) EndOpenChannel(ctx context.Context, app chat.AppID, id string,
 	if err != nil || old == nil {
 		return false, err
 	}
-	c.announce(app, id, &chat.Event{Kind: chat.EventEnded, Room: &chat.RoomNews{}}, true)
+	// Until the room has ended too, no new life begins: whoever enters that would be
+	// taken out with those of the old one.
+	ended := make(chan struct{})
+	c.announce(app, id, &chat.Event{Kind: chat.EventEnded, Room: &chat.RoomNews{}}, ended)
+	select {
+	case <-ended:
+	case <-c.deliver.ended:
+	}
 	return true, nil
 }
 

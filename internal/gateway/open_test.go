@@ -334,3 +334,34 @@ func TestShedIsTold(t *testing.T) {
 		}
 	}
 }
+
+// Who enters while the channel ends is in the new life, or taken out with the old
+// one, and never taken out of the new.
+func TestEnteringAtTheEnd(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, patient)
+	p, _ := h.connect("bob", "")
+	key := room.Key{App: h.app.ID, Channel: "c"}
+	for range 150 {
+		h.changeOpen("c", func(*chat.OpenChannel) {})
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if _, err := h.courier.EndOpenChannel(context.Background(), h.app.ID, "c", nil); err != nil {
+				t.Error(err)
+			}
+		})
+		a, refused := p.enter("c", "")
+		wg.Wait()
+		if refused != nil {
+			t.Fatal(refused)
+		}
+		c, err := h.dir.OpenChannel(t.Context(), h.app.ID, "c")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if in := h.rooms.Count(key); in != 0 && c == nil || in != 1 && c != nil && c.CreatedAt == a.CreatedAt {
+			t.Fatalf("entered the life of %d; it is %+v, and %d are in the room", a.CreatedAt, c, in)
+		}
+		p.raw(`{"unsubscribe":{"channel":"open:c"},"id":9}`)
+	}
+}

@@ -157,8 +157,12 @@ func (c *conn) subscribe(cmd command) error {
 		return chat.Fail(chat.KindInternal, "app is gone")
 	}
 
-	s := &seat{c: c, channel: id}
-	q := courier.EnterRequest{Channel: id, User: c.user, Session: s, Extra: data.extra, Recent: int(data.recent), Types: data.types}
+	var s *seat
+	take := func() room.Member {
+		s = &seat{c: c, channel: id}
+		return s
+	}
+	q := courier.EnterRequest{Channel: id, User: c.user, Session: take, Extra: data.extra, Recent: int(data.recent), Types: data.types}
 	if req.recover {
 		q.From = &room.Position{Epoch: req.position.epoch, Offset: req.position.offset}
 	}
