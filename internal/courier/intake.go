@@ -44,6 +44,9 @@ func (c *Courier) admit(ctx context.Context, app *chat.App, m *chat.Message, tar
 			to = append(make([]string, 0, len(targets)-1), targets[:i]...)
 		}
 		shed = append(shed, id)
+		if own == chat.PriorityStandard {
+			own = chat.PriorityHigh // they have one budget, and are counted as one
+		}
 		c.rooms.Shed(key, own)
 		c.metrics.shed(own, ShedIntake)
 	}

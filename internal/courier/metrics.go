@@ -89,8 +89,5 @@ func (m *metrics) sent(msg *chat.Message, s *Sent, err error) {
 }
 
 func (m *metrics) shed(class chat.Priority, reason string) {
-	if class == chat.PriorityStandard {
-		class = chat.PriorityHigh
-	}
 	m.shedBy.WithLabelValues(class.String(), reason).Inc()
 }

@@ -55,9 +55,6 @@ func (n *news) went(user string) {
 // how many there were.
 func (r *Rooms) Shed(key Key, class chat.Priority) {
 	if rm := r.lock(key, false); rm != nil {
-		if class == chat.PriorityStandard {
-			class = chat.PriorityHigh
-		}
 		rm.news.shed[class]++
 		rm.mu.Unlock()
 	}
