@@ -36,6 +36,8 @@ type Directory struct {
 	change sync.Mutex // one change to apps at a time; readers never take it
 	apps   atomic.Pointer[snapshot]
 	open   *openBook
+
+	pushChanges sync.Map // chat.AppID → *atomic.Uint64
 }
 
 // A snapshot is every app at one moment. It is never changed, so a call that

@@ -3,6 +3,7 @@ package directory
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 
 	"github.com/parleychat/parley/internal/chat"
 )
@@ -77,7 +78,7 @@ func (d *Directory) SetPushCredential(ctx context.Context, app *chat.App, c *cha
 	}
 	set := *c
 	set.Since = d.now().UnixMilli()
-	return d.store.PutPushCredential(ctx, app.ID, &set)
+	return d.pushChanged(app, d.store.PutPushCredential(ctx, app.ID, &set))
 }
 
 // RemovePushCredential forgets the app's credential for the same as c. That there
@@ -85,7 +86,7 @@ func (d *Directory) SetPushCredential(ctx context.Context, app *chat.App, c *cha
 func (d *Directory) RemovePushCredential(ctx context.Context, app *chat.App, c *chat.PushCredential) error {
 	d.change.Lock()
 	defer d.change.Unlock()
-	return d.store.RemovePushCredential(ctx, app.ID, c)
+	return d.pushChanged(app, d.store.RemovePushCredential(ctx, app.ID, c))
 }
 
 // PushTemplates are the app's, by id.
@@ -110,7 +111,7 @@ func (d *Directory) SetPushTemplate(ctx context.Context, app *chat.App, t *chat.
 	}
 	set := *t
 	set.Since = d.now().UnixMilli()
-	return d.store.PutPushTemplate(ctx, app.ID, &set)
+	return d.pushChanged(app, d.store.PutPushTemplate(ctx, app.ID, &set))
 }
 
 // RemovePushTemplate forgets the app's template with the id. That there is none is
@@ -121,5 +122,22 @@ func (d *Directory) RemovePushTemplate(ctx context.Context, app *chat.App, id st
 	}
 	d.change.Lock()
 	defer d.change.Unlock()
-	return d.store.RemovePushTemplate(ctx, app.ID, id)
+	return d.pushChanged(app, d.store.RemovePushTemplate(ctx, app.ID, id))
+}
+
+// PushChanges grows whenever credentials or templates of the app change, so that
+// who keeps them at hand knows when to read them again.
+func (d *Directory) PushChanges(app chat.AppID) uint64 {
+	n, ok := d.pushChanges.Load(app)
+	if !ok {
+		return 0
+	}
+	return n.(*atomic.Uint64).Load()
+}
+
+// pushChanged counts a change, also one that failed: it may be there all the same.
+func (d *Directory) pushChanged(app *chat.App, err error) error {
+	n, _ := d.pushChanges.LoadOrStore(app.ID, new(atomic.Uint64))
+	n.(*atomic.Uint64).Add(1)
+	return err
 }

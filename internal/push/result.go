@@ -7,6 +7,8 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/parleychat/parley/internal/chat"
 )
 
 // A Class says what an answer of a provider means for the notification, the token
@@ -62,7 +64,10 @@ type Result struct {
 	// Without is what the notification should be tried without once more.
 	Without Option
 	Alert   bool // somebody should look, though the lane goes on
-	Unknown bool // the code is in no table
+	// Environment is where an Apple token turned out to belong, when it was
+	// registered for the other one or for none.
+	Environment chat.PushEnvironment
+	Unknown     bool // the code is in no table
 }
 
 // An Option is something a provider may refuse of an otherwise good notification.

@@ -8,12 +8,12 @@ import (
 
 	"github.com/parleychat/parley/internal/chat"
 	"github.com/parleychat/parley/internal/push"
-	"github.com/parleychat/parley/internal/push/pushtest"
+	"github.com/parleychat/parley/internal/push/golden"
 )
 
 func render(t *testing.T, n push.Notification, o Options) push.Request {
 	t.Helper()
-	r, err := Render(&n, &o, pushtest.Now)
+	r, err := Render(&n, &o, golden.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -22,7 +22,7 @@ func render(t *testing.T, n push.Notification, o Options) push.Request {
 
 func fails(t *testing.T, n push.Notification, want error) {
 	t.Helper()
-	if _, err := Render(&n, &Options{}, pushtest.Now); !errors.Is(err, want) {
+	if _, err := Render(&n, &Options{}, golden.Now); !errors.Is(err, want) {
 		t.Errorf("got %v, want %v", err, want)
 	}
 }
@@ -31,31 +31,31 @@ const token = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
 func TestRender(t *testing.T) {
 	t.Parallel()
-	pushtest.Golden(t, "example.txt", render(t, pushtest.Example(t, token), Options{}))
+	golden.Check(t, "example.txt", render(t, golden.Example(t, token), Options{}))
 
-	bare := pushtest.With(t, token, `{}`)
+	bare := golden.With(t, token, `{}`)
 	bare.HasBadge = false
 	bare.Data = ""
-	pushtest.Golden(t, "bare.txt", render(t, bare, Options{Topic: "com.example.other", Sound: "bell.caf", Category: "CHAT"}))
+	golden.Check(t, "bare.txt", render(t, bare, Options{Topic: "com.example.other", Sound: "bell.caf", Category: "CHAT"}))
 
-	silent := pushtest.With(t, token, `{}`)
+	silent := golden.With(t, token, `{}`)
 	silent.Silent, silent.Title, silent.Body = true, "", ""
-	pushtest.Golden(t, "silent.txt", render(t, silent, Options{}))
+	golden.Check(t, "silent.txt", render(t, silent, Options{}))
 
-	recall := pushtest.With(t, token, `{}`)
-	recall.Type, recall.Removes, recall.ContentAvailable = push.Recall, chat.NewUID(pushtest.Now.UnixMilli()-60_000, chat.Direct, 1, 7), true
+	recall := golden.With(t, token, `{}`)
+	recall.Type, recall.Removes, recall.ContentAvailable = push.Recall, chat.NewUID(golden.Now.UnixMilli()-60_000, chat.Direct, 1, 7), true
 	recall.HasBadge, recall.Badge = true, 0
-	pushtest.Golden(t, "recall.txt", render(t, recall, Options{}))
+	golden.Check(t, "recall.txt", render(t, recall, Options{}))
 
 	for _, level := range []string{"passive", "active", "time-sensitive", "critical"} {
-		pushtest.Golden(t, level+".txt", render(t, pushtest.With(t, token, `{"pushConfigs":[{"APNs":{"interruption-level":"`+level+`"}}]}`), Options{}))
+		golden.Check(t, level+".txt", render(t, golden.With(t, token, `{"pushConfigs":[{"APNs":{"interruption-level":"`+level+`"}}]}`), Options{}))
 	}
 }
 
 func TestLimits(t *testing.T) {
 	t.Parallel()
 	const image = `{"pushConfigs":[{"APNs":{"richMediaUri":"https://example.com/image.png"}}]}`
-	n := pushtest.With(t, token, image)
+	n := golden.With(t, token, image)
 	n.Body = strings.Repeat("é\"", 1500)
 	r := render(t, n, Options{})
 	if len(r.Body) > maxPayload || len(r.Body) < maxPayload-8 || r.Cut != push.CutImage|push.CutData|push.CutBody {
@@ -64,7 +64,7 @@ func TestLimits(t *testing.T) {
 	if !strings.Contains(string(r.Body), `"id":"`+n.UID.String()) || !strings.Contains(string(r.Body), "…") {
 		t.Errorf("%s", r.Body)
 	}
-	n = pushtest.With(t, token, image)
+	n = golden.With(t, token, image)
 	n.Data = strings.Repeat("d", 3900)
 	if r := render(t, n, Options{}); len(r.Body) > maxPayload || r.Cut != push.CutImage|push.CutData {
 		t.Errorf("%d bytes, cut %b", len(r.Body), r.Cut)
@@ -78,31 +78,31 @@ func TestLimits(t *testing.T) {
 		"chat-1": "chat-1", strings.Repeat("i", 64): strings.Repeat("i", 64),
 		strings.Repeat("i", 65): "64", "línea": "64", "a\nb": "64",
 	} {
-		n := pushtest.With(t, token, `{}`)
+		n := golden.With(t, token, `{}`)
 		n.Ext.APNs.CollapseID = id
 		got := render(t, n, Options{}).Header["apns-collapse-id"]
 		if want == "64" && (len(got) != 64 || got == id) || want != "64" && got != want {
 			t.Errorf("%q: %q", id, got)
 		}
 	}
-	n = pushtest.Example(t, token)
-	n.Expires = pushtest.Now.AddDate(1, 0, 0)
+	n = golden.Example(t, token)
+	n.Expires = golden.Now.AddDate(1, 0, 0)
 	if got := render(t, n, Options{}).Header["apns-expiration"]; got != "1802592000" {
 		t.Errorf("kept until %s", got)
 	}
-	n.Expires = pushtest.Now
+	n.Expires = golden.Now
 	fails(t, n, push.ErrExpired)
 	for _, bad := range []string{"", "xyz", "abc", "../../4"} {
-		fails(t, pushtest.Example(t, bad), push.ErrToken)
+		fails(t, golden.Example(t, bad), push.ErrToken)
 	}
-	n = pushtest.Example(t, token)
+	n = golden.Example(t, token)
 	n.Ext.APNs.ThreadID = strings.Repeat("t", 5000)
 	fails(t, n, push.ErrTooLarge)
 }
 
 func TestClassify(t *testing.T) {
 	t.Parallel()
-	pushtest.Classes(t, Classify, map[string]pushtest.Answer{
+	golden.Classes(t, Classify, map[string]golden.Answer{
 		"accepted":     {Header: "Apns-Id: 7", Want: push.Result{Class: push.Accepted, Code: "200", ID: "7"}},
 		"dead since":   {Status: 410, Body: `{"reason":"Unregistered","timestamp":1629000000123}`, Want: push.Result{Class: push.TokenDead, Code: "Unregistered", Since: 1629000000123}},
 		"dead":         {Status: 410, Body: `{"reason":"ExpiredToken"}`, Want: push.Result{Class: push.TokenDead, Code: "ExpiredToken"}},
@@ -114,7 +114,7 @@ func TestClassify(t *testing.T) {
 		"a bare 410":   {Status: 410, Want: push.Result{Class: push.PayloadBad, Code: "http 410", Unknown: true}},
 		"a proxy":      {Status: 502, Body: `<html>`, Want: push.Result{Class: push.Retry, Code: "http 502"}},
 	})
-	pushtest.Codes(t, Classify, 400, func(code string) string { return `{"reason":"` + code + `"}` }, map[push.Class]string{
+	golden.Codes(t, Classify, 400, func(code string) string { return `{"reason":"` + code + `"}` }, map[push.Class]string{
 		push.TokenDead:   "Unregistered ExpiredToken",
 		push.TokenStrike: "BadDeviceToken DeviceTokenNotForTopic",
 		push.AuthRefresh: "ExpiredProviderToken",
@@ -128,7 +128,7 @@ func TestClassify(t *testing.T) {
 }
 
 func Fuzz(f *testing.F) {
-	pushtest.Fuzz(f, token, maxPayload, func(n *push.Notification) (push.Request, error) {
-		return Render(n, &Options{}, pushtest.Now)
+	golden.Fuzz(f, token, maxPayload, func(n *push.Notification) (push.Request, error) {
+		return Render(n, &Options{}, golden.Now)
 	}, Classify)
 }

@@ -7,12 +7,12 @@ import (
 	"time"
 
 	"github.com/parleychat/parley/internal/push"
-	"github.com/parleychat/parley/internal/push/pushtest"
+	"github.com/parleychat/parley/internal/push/golden"
 )
 
 func render(t *testing.T, n push.Notification, o Options) push.Request {
 	t.Helper()
-	r, err := Render(&n, &o, pushtest.Now)
+	r, err := Render(&n, &o, golden.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -21,7 +21,7 @@ func render(t *testing.T, n push.Notification, o Options) push.Request {
 
 func fails(t *testing.T, n push.Notification, want error) {
 	t.Helper()
-	if _, err := Render(&n, &Options{}, pushtest.Now); !errors.Is(err, want) {
+	if _, err := Render(&n, &Options{}, golden.Now); !errors.Is(err, want) {
 		t.Errorf("got %v, want %v", err, want)
 	}
 }
@@ -29,32 +29,32 @@ func fails(t *testing.T, n push.Notification, want error) {
 func TestRender(t *testing.T) {
 	t.Parallel()
 	o := Options{ProjectID: "my-project", ChannelID: "chat", ShowsBadge: true}
-	pushtest.Golden(t, "example.txt", render(t, pushtest.Example(t, "token"), o))
-	bare := pushtest.With(t, "token", `{}`)
+	golden.Check(t, "example.txt", render(t, golden.Example(t, "token"), o))
+	bare := golden.With(t, "token", `{}`)
 	bare.Data = ""
-	pushtest.Golden(t, "bare.txt", render(t, bare, Options{ProjectID: "a/b", ChannelID: "chat", DryRun: true}))
-	silent := pushtest.With(t, "token", `{}`)
+	golden.Check(t, "bare.txt", render(t, bare, Options{ProjectID: "a/b", ChannelID: "chat", DryRun: true}))
+	silent := golden.With(t, "token", `{}`)
 	silent.Silent, silent.Title, silent.Body = true, "", ""
-	pushtest.Golden(t, "silent.txt", render(t, silent, o))
+	golden.Check(t, "silent.txt", render(t, silent, o))
 }
 
 func TestLimits(t *testing.T) {
 	t.Parallel()
-	n := pushtest.Example(t, strings.Repeat("t", 300))
+	n := golden.Example(t, strings.Repeat("t", 300))
 	n.Body = strings.Repeat("👍🏽", 900)
 	r := render(t, n, Options{})
 	if size := len(r.Body) - 300; size > maxPayload || size < maxPayload-12 || r.Cut != push.CutImage|push.CutData|push.CutBody {
 		t.Errorf("%d bytes, cut %b", size, r.Cut)
 	}
-	n = pushtest.Example(t, "token")
-	n.Expires = pushtest.Now.AddDate(1, 0, 0)
+	n = golden.Example(t, "token")
+	n.Expires = golden.Now.AddDate(1, 0, 0)
 	if r := render(t, n, Options{}); !strings.Contains(string(r.Body), `"ttl":"2419200s"`) {
 		t.Errorf("%s", r.Body)
 	}
-	n.Expires = pushtest.Now
+	n.Expires = golden.Now
 	fails(t, n, push.ErrExpired)
-	fails(t, pushtest.Example(t, ""), push.ErrToken)
-	n = pushtest.Example(t, "token")
+	fails(t, golden.Example(t, ""), push.ErrToken)
+	n = golden.Example(t, "token")
 	n.Ext.FCM.ChannelID = strings.Repeat("c", 5000)
 	fails(t, n, push.ErrTooLarge)
 }
@@ -73,7 +73,7 @@ func fault(status, message, code, violations string) string {
 func TestClassify(t *testing.T) {
 	t.Parallel()
 	const complaint = "The registration token is not a valid FCM registration token"
-	pushtest.Classes(t, Classify, map[string]pushtest.Answer{
+	golden.Classes(t, Classify, map[string]golden.Answer{
 		"accepted":              {Body: `{"name":"projects/p/messages/1"}`, Want: push.Result{Class: push.Accepted, Code: "200", ID: "projects/p/messages/1"}},
 		"dead":                  {Status: 404, Body: fault("NOT_FOUND", "", "UNREGISTERED", ""), Want: push.Result{Class: push.TokenDead, Code: "UNREGISTERED"}},
 		"no such project":       {Status: 404, Body: fault("NOT_FOUND", "", "", ""), Want: push.Result{Class: push.ConfigHalt, Code: "http 404"}},
@@ -98,7 +98,7 @@ func TestClassify(t *testing.T) {
 }
 
 func Fuzz(f *testing.F) {
-	pushtest.Fuzz(f, "token", maxPayload, func(n *push.Notification) (push.Request, error) {
-		return Render(n, &Options{}, pushtest.Now)
+	golden.Fuzz(f, "token", maxPayload, func(n *push.Notification) (push.Request, error) {
+		return Render(n, &Options{}, golden.Now)
 	}, Classify)
 }

@@ -7,12 +7,12 @@ import (
 	"time"
 
 	"github.com/parleychat/parley/internal/push"
-	"github.com/parleychat/parley/internal/push/pushtest"
+	"github.com/parleychat/parley/internal/push/golden"
 )
 
 func render(t *testing.T, n push.Notification, o Options) push.Request {
 	t.Helper()
-	r, err := Render(&n, &o, pushtest.Now)
+	r, err := Render(&n, &o, golden.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -21,7 +21,7 @@ func render(t *testing.T, n push.Notification, o Options) push.Request {
 
 func fails(t *testing.T, n push.Notification, want error) {
 	t.Helper()
-	if _, err := Render(&n, &Options{}, pushtest.Now); !errors.Is(err, want) {
+	if _, err := Render(&n, &Options{}, golden.Now); !errors.Is(err, want) {
 		t.Errorf("got %v, want %v", err, want)
 	}
 }
@@ -29,19 +29,19 @@ func fails(t *testing.T, n push.Notification, want error) {
 func TestRender(t *testing.T) {
 	t.Parallel()
 	// The page's example says nothing of Honor.
-	pushtest.Golden(t, "example.txt", render(t, pushtest.Example(t, "token"), Options{AppID: "100"}))
-	full := pushtest.With(t, "token", `{"pushConfigs":[{"HONOR":{"importance":"NORMAL","image":"https://example.com/image.png"}}]}`)
+	golden.Check(t, "example.txt", render(t, golden.Example(t, "token"), Options{AppID: "100"}))
+	full := golden.With(t, "token", `{"pushConfigs":[{"HONOR":{"importance":"NORMAL","image":"https://example.com/image.png"}}]}`)
 	full.Badge = 500
-	pushtest.Golden(t, "sender.txt", render(t, full, Options{AppID: "100", Importance: "LOW", Intent: "intent://open", BadgeClass: "com.example.Main", Test: true}))
-	silent := pushtest.With(t, "token", `{}`)
+	golden.Check(t, "sender.txt", render(t, full, Options{AppID: "100", Importance: "LOW", Intent: "intent://open", BadgeClass: "com.example.Main", Test: true}))
+	silent := golden.With(t, "token", `{}`)
 	silent.Silent, silent.Title, silent.Body = true, "", ""
-	pushtest.Golden(t, "silent.txt", render(t, silent, Options{AppID: "100"}))
+	golden.Check(t, "silent.txt", render(t, silent, Options{AppID: "100"}))
 }
 
 // What Huawei writes with underscores is not taken.
 func TestCase(t *testing.T) {
 	t.Parallel()
-	n := pushtest.With(t, "token", `{"pushConfigs":[{"HONOR":{"importance":"NORMAL","image":"https://example.com/image.png"}}]}`)
+	n := golden.With(t, "token", `{"pushConfigs":[{"HONOR":{"importance":"NORMAL","image":"https://example.com/image.png"}}]}`)
 	n.Data, n.Title, n.Body = "", "t", "b"
 	if r := render(t, n, Options{AppID: "100", Intent: "i", BadgeClass: "c", Test: true}); strings.Contains(string(r.Body), "_") {
 		t.Errorf("%s", r.Body)
@@ -50,25 +50,25 @@ func TestCase(t *testing.T) {
 
 func TestLimits(t *testing.T) {
 	t.Parallel()
-	n := pushtest.With(t, "token", `{"pushConfigs":[{"HONOR":{"image":"https://example.com/image.png"}}]}`)
+	n := golden.With(t, "token", `{"pushConfigs":[{"HONOR":{"image":"https://example.com/image.png"}}]}`)
 	n.Body = strings.Repeat("中", 2000)
 	if r := render(t, n, Options{}); len(r.Body) > maxPayload || len(r.Body) < maxPayload-8 || r.Cut != push.CutImage|push.CutData|push.CutBody {
 		t.Errorf("%d bytes, cut %b", len(r.Body), r.Cut)
 	}
-	n.Expires = pushtest.Now.AddDate(1, 0, 0)
+	n.Expires = golden.Now.AddDate(1, 0, 0)
 	if r := render(t, n, Options{}); !strings.Contains(string(r.Body), `"ttl":"1296000s"`) {
 		t.Errorf("%s", r.Body)
 	}
-	n.Expires = pushtest.Now
+	n.Expires = golden.Now
 	fails(t, n, push.ErrExpired)
-	fails(t, pushtest.Example(t, ""), push.ErrToken)
-	fails(t, pushtest.With(t, strings.Repeat("t", 5000), `{}`), push.ErrTooLarge)
+	fails(t, golden.Example(t, ""), push.ErrToken)
+	fails(t, golden.With(t, strings.Repeat("t", 5000), `{}`), push.ErrTooLarge)
 }
 
 func TestClassify(t *testing.T) {
 	t.Parallel()
 	data := func(s string) string { return `{"code":200,"message":"Success","data":{` + s + `}}` }
-	pushtest.Classes(t, Classify, map[string]pushtest.Answer{
+	golden.Classes(t, Classify, map[string]golden.Answer{
 		"accepted":       {Body: data(`"sendResult":true,"requestId":"r","failTokens":[],"expireTokens":[],"msgCode":200`), Want: push.Result{Class: push.Accepted, Code: "200", ID: "r"}},
 		"a string":       {Body: `{"code":"200","data":{"sendResult":true}}`, Want: push.Result{Class: push.Accepted, Code: "200"}},
 		"no data":        {Body: `{"code":200}`, Want: push.Result{Class: push.Accepted, Code: "200"}},
@@ -88,7 +88,7 @@ func TestClassify(t *testing.T) {
 }
 
 func Fuzz(f *testing.F) {
-	pushtest.Fuzz(f, "token", maxPayload, func(n *push.Notification) (push.Request, error) {
-		return Render(n, &Options{}, pushtest.Now)
+	golden.Fuzz(f, "token", maxPayload, func(n *push.Notification) (push.Request, error) {
+		return Render(n, &Options{}, golden.Now)
 	}, Classify)
 }

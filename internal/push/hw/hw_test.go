@@ -7,12 +7,12 @@ import (
 	"time"
 
 	"github.com/parleychat/parley/internal/push"
-	"github.com/parleychat/parley/internal/push/pushtest"
+	"github.com/parleychat/parley/internal/push/golden"
 )
 
 func render(t *testing.T, n push.Notification, o Options) push.Request {
 	t.Helper()
-	r, err := Render(&n, &o, pushtest.Now)
+	r, err := Render(&n, &o, golden.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -21,48 +21,48 @@ func render(t *testing.T, n push.Notification, o Options) push.Request {
 
 func fails(t *testing.T, n push.Notification, want error) {
 	t.Helper()
-	if _, err := Render(&n, &Options{}, pushtest.Now); !errors.Is(err, want) {
+	if _, err := Render(&n, &Options{}, golden.Now); !errors.Is(err, want) {
 		t.Errorf("got %v, want %v", err, want)
 	}
 }
 
 func TestRender(t *testing.T) {
 	t.Parallel()
-	pushtest.Golden(t, "example.txt", render(t, pushtest.Example(t, "token"), Options{AppID: "100", Category: "IM", BadgeClass: "com.example.Main"}))
-	full := pushtest.With(t, "token", `{"pushConfigs":[{"HW":{"channelId":"c","importance":"LOW","category":"WORK"}}]}`)
+	golden.Check(t, "example.txt", render(t, golden.Example(t, "token"), Options{AppID: "100", Category: "IM", BadgeClass: "com.example.Main"}))
+	full := golden.With(t, "token", `{"pushConfigs":[{"HW":{"channelId":"c","importance":"LOW","category":"WORK"}}]}`)
 	full.Data, full.Badge = "", 500
-	pushtest.Golden(t, "sender.txt", render(t, full, Options{
+	golden.Check(t, "sender.txt", render(t, full, Options{
 		AppID: "100", ProjectID: "200", ChannelID: "x", Importance: "NORMAL", Category: "IM", Intent: "intent://open", BadgeClass: "com.example.Main", Test: true, DryRun: true,
 	}))
-	silent := pushtest.With(t, "token", `{}`)
+	silent := golden.With(t, "token", `{}`)
 	silent.Silent, silent.Title, silent.Body = true, "", ""
-	pushtest.Golden(t, "silent.txt", render(t, silent, Options{AppID: "100"}))
+	golden.Check(t, "silent.txt", render(t, silent, Options{AppID: "100"}))
 }
 
 func TestLimits(t *testing.T) {
 	t.Parallel()
-	n := pushtest.Example(t, strings.Repeat("t", 130))
+	n := golden.Example(t, strings.Repeat("t", 130))
 	n.Body = strings.Repeat("中", 2000)
 	r := render(t, n, Options{})
 	if size := len(r.Body) - 130; size > maxPayload || size < maxPayload-8 || r.Cut != push.CutImage|push.CutData|push.CutBody {
 		t.Errorf("%d bytes, cut %b", size, r.Cut)
 	}
-	n = pushtest.Example(t, "token")
-	n.Expires = pushtest.Now.AddDate(1, 0, 0)
+	n = golden.Example(t, "token")
+	n.Expires = golden.Now.AddDate(1, 0, 0)
 	if r := render(t, n, Options{}); !strings.Contains(string(r.Body), `"ttl":"1296000s"`) {
 		t.Errorf("%s", r.Body)
 	}
-	n.Expires = pushtest.Now
+	n.Expires = golden.Now
 	fails(t, n, push.ErrExpired)
-	fails(t, pushtest.Example(t, ""), push.ErrToken)
-	n = pushtest.Example(t, "token")
+	fails(t, golden.Example(t, ""), push.ErrToken)
+	n = golden.Example(t, "token")
 	n.Ext.HW.ChannelID = strings.Repeat("c", 5000)
 	fails(t, n, push.ErrTooLarge)
 }
 
 func TestClassify(t *testing.T) {
 	t.Parallel()
-	pushtest.Classes(t, Classify, map[string]pushtest.Answer{
+	golden.Classes(t, Classify, map[string]golden.Answer{
 		"accepted":       {Body: `{"code":"80000000","msg":"Success","requestId":"r"}`, Want: push.Result{Class: push.Accepted, Code: "80000000", ID: "r"}},
 		"a number":       {Body: `{"code":80000000}`, Want: push.Result{Class: push.Accepted, Code: "80000000"}},
 		"no such token":  {Body: `{"code":"80300007","msg":"All the tokens are invalid"}`, Want: push.Result{Class: push.TokenStrike, Code: "80300007"}},
@@ -75,7 +75,7 @@ func TestClassify(t *testing.T) {
 		"a gateway":      {Status: 502, Body: "<html>", Want: push.Result{Class: push.Retry, Code: "http 502"}},
 		"unknown":        {Status: 400, Body: `{"code":"80999999"}`, Want: push.Result{Class: push.PayloadBad, Code: "80999999", Unknown: true}},
 	})
-	pushtest.Codes(t, Classify, 200, func(code string) string { return `{"code":"` + code + `"}` }, map[push.Class]string{
+	golden.Codes(t, Classify, 200, func(code string) string { return `{"code":"` + code + `"}` }, map[push.Class]string{
 		push.Accepted:    "80000000",
 		push.TokenStrike: "80100000 80300007",
 		push.AuthRefresh: "80200001 80200003",
@@ -86,7 +86,7 @@ func TestClassify(t *testing.T) {
 }
 
 func Fuzz(f *testing.F) {
-	pushtest.Fuzz(f, "token", maxPayload, func(n *push.Notification) (push.Request, error) {
-		return Render(n, &Options{}, pushtest.Now)
+	golden.Fuzz(f, "token", maxPayload, func(n *push.Notification) (push.Request, error) {
+		return Render(n, &Options{}, golden.Now)
 	}, Classify)
 }

@@ -7,12 +7,12 @@ import (
 	"time"
 
 	"github.com/parleychat/parley/internal/push"
-	"github.com/parleychat/parley/internal/push/pushtest"
+	"github.com/parleychat/parley/internal/push/golden"
 )
 
 func render(t *testing.T, n push.Notification, o Options) push.Request {
 	t.Helper()
-	r, err := Render(&n, &o, pushtest.Now)
+	r, err := Render(&n, &o, golden.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -21,17 +21,17 @@ func render(t *testing.T, n push.Notification, o Options) push.Request {
 
 func fails(t *testing.T, n push.Notification, want error) {
 	t.Helper()
-	if _, err := Render(&n, &Options{}, pushtest.Now); !errors.Is(err, want) {
+	if _, err := Render(&n, &Options{}, golden.Now); !errors.Is(err, want) {
 		t.Errorf("got %v, want %v", err, want)
 	}
 }
 
 func TestRender(t *testing.T) {
 	t.Parallel()
-	pushtest.Golden(t, "example.txt", render(t, pushtest.Example(t, "token"), Options{AppID: "100"}))
-	bare := pushtest.With(t, "token", `{}`)
+	golden.Check(t, "example.txt", render(t, golden.Example(t, "token"), Options{AppID: "100"}))
+	bare := golden.With(t, "token", `{}`)
 	bare.Data = ""
-	pushtest.Golden(t, "bare.txt", render(t, bare, Options{AppID: "100"}))
+	golden.Check(t, "bare.txt", render(t, bare, Options{AppID: "100"}))
 }
 
 // What pushExt calls 2 is 0 to Meizu.
@@ -47,7 +47,7 @@ func TestKinds(t *testing.T) {
 		{`{"pushConfigs":[{"MEIZU":{"noticeMsgType":1}}]}`, true, `"noticeMsgType":1`},
 		{`{"pushConfigs":[{"MEIZU":{"noticeMsgType":"2"}}]}`, false, `"noticeMsgType":0`},
 	} {
-		r := render(t, pushtest.With(t, "token", c.ext), Options{Public: c.public})
+		r := render(t, golden.With(t, "token", c.ext), Options{Public: c.public})
 		if m := r.Form.Get("messageJson"); !strings.Contains(m, c.want) {
 			t.Errorf("%s, %t: %s", c.ext, c.public, m)
 		}
@@ -56,7 +56,7 @@ func TestKinds(t *testing.T) {
 
 func TestLimits(t *testing.T) {
 	t.Parallel()
-	n := pushtest.Example(t, "token")
+	n := golden.Example(t, "token")
 	n.Title, n.Body = strings.Repeat("é", 32), strings.Repeat("中", 100)
 	if r := render(t, n, Options{}); r.Cut != 0 || strings.Contains(r.Form.Get("messageJson"), "noticeExpandInfo") {
 		t.Errorf("cut %b, %s", r.Cut, r.Form.Get("messageJson"))
@@ -67,29 +67,29 @@ func TestLimits(t *testing.T) {
 		!strings.Contains(m, `"content":"`+strings.Repeat("中", 99)+`…"`) || !strings.Contains(m, `"noticeExpandType":1,"noticeExpandContent":"`+n.Body+`"`) {
 		t.Errorf("cut %b, %s", r.Cut, m)
 	}
-	n = pushtest.Example(t, "token")
+	n = golden.Example(t, "token")
 	n.Data = strings.Repeat("d", 1000)
 	if r := render(t, n, Options{}); r.Cut != push.CutData || !strings.Contains(r.Form.Get("messageJson"), n.UID.String()) {
 		t.Errorf("cut %b, %s", r.Cut, r.Form.Get("messageJson"))
 	}
-	n = pushtest.Example(t, "token")
+	n = golden.Example(t, "token")
 	for in, want := range map[time.Duration]string{time.Second: "1", 90 * time.Minute: "1", 30 * time.Hour: "30", 1000 * time.Hour: "72"} {
-		n.Expires = pushtest.Now.Add(in)
+		n.Expires = golden.Now.Add(in)
 		if r := render(t, n, Options{}); !strings.Contains(r.Form.Get("messageJson"), `"validTime":`+want+`}`) {
 			t.Errorf("%s: %s", in, r.Form.Get("messageJson"))
 		}
 	}
-	n.Expires = pushtest.Now
+	n.Expires = golden.Now
 	fails(t, n, push.ErrExpired)
-	fails(t, pushtest.Example(t, ""), push.ErrToken)
-	fails(t, pushtest.Example(t, "a,b"), push.ErrToken)
-	n = pushtest.Example(t, "token")
+	fails(t, golden.Example(t, ""), push.ErrToken)
+	fails(t, golden.Example(t, "a,b"), push.ErrToken)
+	n = golden.Example(t, "token")
 	n.Silent = true
 	fails(t, n, push.ErrSilent)
-	n = pushtest.Example(t, "token")
+	n = golden.Example(t, "token")
 	n.Type = strings.Repeat("t", 2000)
 	fails(t, n, push.ErrTooLarge)
-	n = pushtest.Example(t, "token")
+	n = golden.Example(t, "token")
 	if key := notifyKey(&n); len(key) != 8 {
 		t.Errorf("key %q", key)
 	}
@@ -97,7 +97,7 @@ func TestLimits(t *testing.T) {
 
 func TestClassify(t *testing.T) {
 	t.Parallel()
-	pushtest.Classes(t, Classify, map[string]pushtest.Answer{
+	golden.Classes(t, Classify, map[string]golden.Answer{
 		"accepted":       {Body: `{"code":"200","message":"","value":{},"redirect":"","msgId":"m"}`, Want: push.Result{Class: push.Accepted, Code: "200", ID: "m"}},
 		"a number":       {Body: `{"code":200,"value":"","msgId":7}`, Want: push.Result{Class: push.Accepted, Code: "200", ID: "7"}},
 		"empty lists":    {Body: `{"code":"200","value":{"110003":[]}}`, Want: push.Result{Class: push.Accepted, Code: "200"}},
@@ -109,7 +109,7 @@ func TestClassify(t *testing.T) {
 		"elsewhere":      {Body: `{"code":"300","redirect":"http://example.com"}`, Want: push.Result{Class: push.PayloadBad, Code: "300", Unknown: true}},
 		"internal":       {Status: 500, Want: push.Result{Class: push.Retry, Code: "http 500"}},
 	})
-	pushtest.Codes(t, Classify, 200, func(code string) string { return `{"code":"` + code + `"}` }, map[push.Class]string{
+	golden.Codes(t, Classify, 200, func(code string) string { return `{"code":"` + code + `"}` }, map[push.Class]string{
 		push.Accepted:   "200",
 		push.Retry:      "1003 1001 500",
 		push.RetryAfter: "110010",
@@ -117,7 +117,7 @@ func TestClassify(t *testing.T) {
 		push.ConfigHalt: "1006 110000 110001 110009 110031 110033",
 		push.PayloadBad: "1005 110004 110053",
 	})
-	pushtest.Codes(t, Classify, 200, func(code string) string { return `{"code":"200","value":{"` + code + `":["token"]}}` }, map[push.Class]string{
+	golden.Codes(t, Classify, 200, func(code string) string { return `{"code":"200","value":{"` + code + `":["token"]}}` }, map[push.Class]string{
 		push.TokenStrike: "110002",
 		push.TokenDead:   "110003",
 		push.ConfigHalt:  "201",
@@ -128,7 +128,7 @@ func TestClassify(t *testing.T) {
 }
 
 func Fuzz(f *testing.F) {
-	pushtest.Fuzz(f, "token", 0, func(n *push.Notification) (push.Request, error) {
-		return Render(n, &Options{}, pushtest.Now)
+	golden.Fuzz(f, "token", 0, func(n *push.Notification) (push.Request, error) {
+		return Render(n, &Options{}, golden.Now)
 	}, Classify)
 }

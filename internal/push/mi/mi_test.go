@@ -7,12 +7,12 @@ import (
 	"time"
 
 	"github.com/parleychat/parley/internal/push"
-	"github.com/parleychat/parley/internal/push/pushtest"
+	"github.com/parleychat/parley/internal/push/golden"
 )
 
 func render(t *testing.T, n push.Notification, o Options) push.Request {
 	t.Helper()
-	r, err := Render(&n, &o, pushtest.Now)
+	r, err := Render(&n, &o, golden.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -21,25 +21,25 @@ func render(t *testing.T, n push.Notification, o Options) push.Request {
 
 func fails(t *testing.T, n push.Notification, want error) {
 	t.Helper()
-	if _, err := Render(&n, &Options{}, pushtest.Now); !errors.Is(err, want) {
+	if _, err := Render(&n, &Options{}, golden.Now); !errors.Is(err, want) {
 		t.Errorf("got %v, want %v", err, want)
 	}
 }
 
 func TestRender(t *testing.T) {
 	t.Parallel()
-	pushtest.Golden(t, "example.txt", render(t, pushtest.Example(t, "token"), Options{ChannelID: "x"}))
-	bare := pushtest.With(t, "token", `{}`)
+	golden.Check(t, "example.txt", render(t, golden.Example(t, "token"), Options{ChannelID: "x"}))
+	bare := golden.With(t, "token", `{}`)
 	bare.Data = ""
-	pushtest.Golden(t, "options.txt", render(t, bare, Options{Package: "com.example.other", ChannelID: "x", Template: &Template{ID: "P1", Title: "who", Body: "what"}}))
-	silent := pushtest.With(t, "token", `{}`)
+	golden.Check(t, "options.txt", render(t, bare, Options{Package: "com.example.other", ChannelID: "x", Template: &Template{ID: "P1", Title: "who", Body: "what"}}))
+	silent := golden.With(t, "token", `{}`)
 	silent.Silent, silent.Title, silent.Body = true, "", ""
-	pushtest.Golden(t, "silent.txt", render(t, silent, Options{}))
+	golden.Check(t, "silent.txt", render(t, silent, Options{}))
 }
 
 func TestLimits(t *testing.T) {
 	t.Parallel()
-	n := pushtest.Example(t, "token")
+	n := golden.Example(t, "token")
 	n.Title, n.Body = strings.Repeat("é", 50), strings.Repeat("👍🏽", 64)
 	r := render(t, n, Options{})
 	if got := r.Form.Get("title"); got != strings.Repeat("é", 48)+"…" {
@@ -56,16 +56,16 @@ func TestLimits(t *testing.T) {
 	if r := render(t, n, Options{}); r.Cut != push.CutData || strings.Contains(r.Form.Get("payload"), "ddd") || !strings.Contains(r.Form.Get("payload"), n.UID.String()) {
 		t.Errorf("cut %b, payload %s", r.Cut, r.Form.Get("payload"))
 	}
-	n = pushtest.Example(t, "token")
-	n.Expires = pushtest.Now.AddDate(1, 0, 0)
+	n = golden.Example(t, "token")
+	n.Expires = golden.Now.AddDate(1, 0, 0)
 	if got := render(t, n, Options{}).Form.Get("time_to_live"); got != "1209600000" {
 		t.Errorf("lives for %s", got)
 	}
-	n.Expires = pushtest.Now
+	n.Expires = golden.Now
 	fails(t, n, push.ErrExpired)
-	fails(t, pushtest.Example(t, ""), push.ErrToken)
-	fails(t, pushtest.Example(t, "a,b"), push.ErrToken)
-	n = pushtest.Example(t, "token")
+	fails(t, golden.Example(t, ""), push.ErrToken)
+	fails(t, golden.Example(t, "a,b"), push.ErrToken)
+	n = golden.Example(t, "token")
 	n.Type = strings.Repeat("t", 5000)
 	fails(t, n, push.ErrTooLarge)
 }
@@ -84,7 +84,7 @@ func TestVariable(t *testing.T) {
 
 func TestClassify(t *testing.T) {
 	t.Parallel()
-	pushtest.Classes(t, Classify, map[string]pushtest.Answer{
+	golden.Classes(t, Classify, map[string]golden.Answer{
 		"accepted":      {Body: `{"result":"ok","code":0,"data":{"id":"m"},"trace_id":"t"}`, Want: push.Result{Class: push.Accepted, Code: "0", ID: "m"}},
 		"as a string":   {Body: `{"result":"ok","code":"0"}`, Want: push.Result{Class: push.Accepted, Code: "0"}},
 		"0 and not ok":  {Body: `{"result":"error","code":0}`, Want: push.Result{Class: push.PayloadBad, Code: "result error", Unknown: true}},
@@ -95,7 +95,7 @@ func TestClassify(t *testing.T) {
 		"busy":          {Status: 503, Want: push.Result{Class: push.Retry, Code: "http 503"}},
 		"unknown":       {Body: `{"result":"error","code":99}`, Want: push.Result{Class: push.PayloadBad, Code: "99", Unknown: true}},
 	})
-	pushtest.Codes(t, Classify, 200, func(code string) string { return `{"result":"error","code":` + code + `}` }, map[push.Class]string{
+	golden.Codes(t, Classify, 200, func(code string) string { return `{"result":"error","code":` + code + `}` }, map[push.Class]string{
 		push.Retry:       "10001 10002 10003 1 20607 26003 65029",
 		push.RetryAfter:  "10027 26004",
 		push.QuotaDay:    "10034 200001",
@@ -106,7 +106,7 @@ func TestClassify(t *testing.T) {
 }
 
 func Fuzz(f *testing.F) {
-	pushtest.Fuzz(f, "token", 0, func(n *push.Notification) (push.Request, error) {
-		return Render(n, &Options{}, pushtest.Now)
+	golden.Fuzz(f, "token", 0, func(n *push.Notification) (push.Request, error) {
+		return Render(n, &Options{}, golden.Now)
 	}, Classify)
 }

@@ -6,12 +6,12 @@ import (
 	"testing"
 
 	"github.com/parleychat/parley/internal/push"
-	"github.com/parleychat/parley/internal/push/pushtest"
+	"github.com/parleychat/parley/internal/push/golden"
 )
 
 func render(t *testing.T, n push.Notification, o Options) push.Request {
 	t.Helper()
-	r, err := Render(&n, &o, pushtest.Now)
+	r, err := Render(&n, &o, golden.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -20,47 +20,47 @@ func render(t *testing.T, n push.Notification, o Options) push.Request {
 
 func fails(t *testing.T, n push.Notification, want error) {
 	t.Helper()
-	if _, err := Render(&n, &Options{}, pushtest.Now); !errors.Is(err, want) {
+	if _, err := Render(&n, &Options{}, golden.Now); !errors.Is(err, want) {
 		t.Errorf("got %v, want %v", err, want)
 	}
 }
 
 func TestRender(t *testing.T) {
 	t.Parallel()
-	pushtest.Golden(t, "example.txt", render(t, pushtest.Example(t, "token"), Options{ProjectID: "100"}))
-	full := pushtest.With(t, "token", `{}`)
+	golden.Check(t, "example.txt", render(t, golden.Example(t, "token"), Options{ProjectID: "100"}))
+	full := golden.With(t, "token", `{}`)
 	full.Data, full.Badge = "", 500
-	pushtest.Golden(t, "options.txt", render(t, full, Options{ProjectID: "100", Category: "WORK", Action: "com.example.open", ShowsBadge: true, Test: true}))
-	pushtest.Golden(t, "bare.txt", render(t, pushtest.With(t, "token", `{}`), Options{ProjectID: "100"}))
-	silent := pushtest.With(t, "token", `{}`)
+	golden.Check(t, "options.txt", render(t, full, Options{ProjectID: "100", Category: "WORK", Action: "com.example.open", ShowsBadge: true, Test: true}))
+	golden.Check(t, "bare.txt", render(t, golden.With(t, "token", `{}`), Options{ProjectID: "100"}))
+	silent := golden.With(t, "token", `{}`)
 	silent.Silent, silent.Title, silent.Body = true, "", ""
-	pushtest.Golden(t, "silent.txt", render(t, silent, Options{ProjectID: "100"}))
+	golden.Check(t, "silent.txt", render(t, silent, Options{ProjectID: "100"}))
 }
 
 func TestLimits(t *testing.T) {
 	t.Parallel()
-	n := pushtest.Example(t, strings.Repeat("t", 100))
+	n := golden.Example(t, strings.Repeat("t", 100))
 	n.Body = strings.Repeat("中", 2000)
 	r := render(t, n, Options{})
 	if size := len(r.Body) - 100; size > maxPayload || size < maxPayload-8 || r.Cut != push.CutImage|push.CutData|push.CutBody {
 		t.Errorf("%d bytes, cut %b", size, r.Cut)
 	}
-	n = pushtest.Example(t, "token")
-	n.Expires = pushtest.Now.AddDate(1, 0, 0)
+	n = golden.Example(t, "token")
+	n.Expires = golden.Now.AddDate(1, 0, 0)
 	if r := render(t, n, Options{}); !strings.Contains(string(r.Body), `"ttl":1296000`) {
 		t.Errorf("%s", r.Body)
 	}
-	n.Expires = pushtest.Now
+	n.Expires = golden.Now
 	fails(t, n, push.ErrExpired)
-	fails(t, pushtest.Example(t, ""), push.ErrToken)
-	n = pushtest.Example(t, "token")
+	fails(t, golden.Example(t, ""), push.ErrToken)
+	n = golden.Example(t, "token")
 	n.Ext.OHOS.Category = strings.Repeat("c", 5000)
 	fails(t, n, push.ErrTooLarge)
 }
 
 func TestClassify(t *testing.T) {
 	t.Parallel()
-	pushtest.Classes(t, Classify, map[string]pushtest.Answer{
+	golden.Classes(t, Classify, map[string]golden.Answer{
 		"accepted":       {Body: `{"code":"80000000","msg":"Success","requestId":"r"}`, Want: push.Result{Class: push.Accepted, Code: "80000000", ID: "r"}},
 		"says no more":   {Body: `{"code":"80300007","msg":"All the tokens are invalid"}`, Want: push.Result{Class: push.TokenStrike, Code: "80300007"}},
 		"as an object":   {Body: `{"code":"80100000","msg":{"illegalTokens":{"noRight":["token"]}}}`, Want: push.Result{Class: push.TokenStrike, Code: "noRight"}},
@@ -73,7 +73,7 @@ func TestClassify(t *testing.T) {
 		"internal":       {Status: 500, Want: push.Result{Class: push.Retry, Code: "http 500"}},
 		"a gateway":      {Status: 502, Want: push.Result{Class: push.Retry, Code: "http 502"}},
 	})
-	pushtest.Codes(t, Classify, 200, func(code string) string { return `{"code":"` + code + `"}` }, map[push.Class]string{
+	golden.Codes(t, Classify, 200, func(code string) string { return `{"code":"` + code + `"}` }, map[push.Class]string{
 		push.Accepted:    "80000000",
 		push.TokenStrike: "80100000 80300007",
 		push.AuthRefresh: "80200001 80200005 80300036",
@@ -83,7 +83,7 @@ func TestClassify(t *testing.T) {
 		push.Retry:       "81000001",
 	})
 	for _, code := range []string{"80100000", "80300007"} {
-		pushtest.Codes(t, Classify, 200, func(reason string) string {
+		golden.Codes(t, Classify, 200, func(reason string) string {
 			return `{"code":"` + code + `","msg":"{\"illegalTokens\":{\"` + reason + `\":[\"token\"]},\"success\":0,\"failure\":1}"}`
 		}, map[push.Class]string{
 			push.TokenDead:   "tokenFormatError tokenPlatformNotSupport",
@@ -95,7 +95,7 @@ func TestClassify(t *testing.T) {
 }
 
 func Fuzz(f *testing.F) {
-	pushtest.Fuzz(f, "token", maxPayload, func(n *push.Notification) (push.Request, error) {
-		return Render(n, &Options{}, pushtest.Now)
+	golden.Fuzz(f, "token", maxPayload, func(n *push.Notification) (push.Request, error) {
+		return Render(n, &Options{}, golden.Now)
 	}, Classify)
 }

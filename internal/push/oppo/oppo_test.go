@@ -6,12 +6,12 @@ import (
 	"testing"
 
 	"github.com/parleychat/parley/internal/push"
-	"github.com/parleychat/parley/internal/push/pushtest"
+	"github.com/parleychat/parley/internal/push/golden"
 )
 
 func render(t *testing.T, n push.Notification, o Options) push.Request {
 	t.Helper()
-	r, err := Render(&n, &o, pushtest.Now)
+	r, err := Render(&n, &o, golden.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -20,24 +20,24 @@ func render(t *testing.T, n push.Notification, o Options) push.Request {
 
 func fails(t *testing.T, n push.Notification, want error) {
 	t.Helper()
-	if _, err := Render(&n, &Options{}, pushtest.Now); !errors.Is(err, want) {
+	if _, err := Render(&n, &Options{}, golden.Now); !errors.Is(err, want) {
 		t.Errorf("got %v, want %v", err, want)
 	}
 }
 
 func TestRender(t *testing.T) {
 	t.Parallel()
-	pushtest.Golden(t, "example.txt", render(t, pushtest.Example(t, "CN_token"), Options{ChannelID: "x", NotifyLevel: 16}))
-	bare := pushtest.With(t, "CN_token", `{}`)
+	golden.Check(t, "example.txt", render(t, golden.Example(t, "CN_token"), Options{ChannelID: "x", NotifyLevel: 16}))
+	bare := golden.With(t, "CN_token", `{}`)
 	bare.Data = ""
-	pushtest.Golden(t, "options.txt", render(t, bare, Options{ChannelID: "x", Category: "IM", NotifyLevel: 16, Template: &Template{ID: "P1", Title: "who", Body: "what"}}))
+	golden.Check(t, "options.txt", render(t, bare, Options{ChannelID: "x", Category: "IM", NotifyLevel: 16, Template: &Template{ID: "P1", Title: "who", Body: "what"}}))
 	// Without a category there is no level.
-	pushtest.Golden(t, "level.txt", render(t, pushtest.With(t, "CN_token", `{"pushConfigs":[{"OPPO":{"notify_level":"2"}}]}`), Options{}))
+	golden.Check(t, "level.txt", render(t, golden.With(t, "CN_token", `{"pushConfigs":[{"OPPO":{"notify_level":"2"}}]}`), Options{}))
 }
 
 func TestLimits(t *testing.T) {
 	t.Parallel()
-	n := pushtest.Example(t, "token")
+	n := golden.Example(t, "token")
 	for body, style := range map[string]string{
 		strings.Repeat("中", 50): `"style":1`, strings.Repeat("中", 51): `"style":2`, strings.Repeat("中", 128): `"style":2`,
 	} {
@@ -51,7 +51,7 @@ func TestLimits(t *testing.T) {
 	if m := r.Form.Get("message"); r.Cut != push.CutTitle|push.CutBody || !strings.Contains(m, `"`+strings.Repeat("😀", 49)+`…"`) || !strings.Contains(m, `"`+strings.Repeat("中", 127)+`…"`) {
 		t.Errorf("cut %b, %s", r.Cut, m)
 	}
-	n = pushtest.Example(t, "token")
+	n = golden.Example(t, "token")
 	n.Data = strings.Repeat("中", 3700)
 	if r := render(t, n, Options{}); r.Cut != 0 {
 		t.Errorf("cut %b", r.Cut)
@@ -60,25 +60,25 @@ func TestLimits(t *testing.T) {
 	if r := render(t, n, Options{}); r.Cut != push.CutData || !strings.Contains(r.Form.Get("message"), n.UID.String()) {
 		t.Errorf("cut %b, %s", r.Cut, r.Form.Get("message"))
 	}
-	n = pushtest.Example(t, "token")
-	n.Expires = pushtest.Now.AddDate(1, 0, 0)
+	n = golden.Example(t, "token")
+	n.Expires = golden.Now.AddDate(1, 0, 0)
 	if r := render(t, n, Options{}); !strings.Contains(r.Form.Get("message"), `"off_line_ttl":864000,`) {
 		t.Errorf("%s", r.Form.Get("message"))
 	}
-	n.Expires = pushtest.Now
+	n.Expires = golden.Now
 	fails(t, n, push.ErrExpired)
-	fails(t, pushtest.Example(t, ""), push.ErrToken)
-	n = pushtest.Example(t, "token")
+	fails(t, golden.Example(t, ""), push.ErrToken)
+	n = golden.Example(t, "token")
 	n.Silent = true
 	fails(t, n, push.ErrSilent)
-	n = pushtest.Example(t, "token")
+	n = golden.Example(t, "token")
 	n.Type = strings.Repeat("t", 5000)
 	fails(t, n, push.ErrTooLarge)
 }
 
 func TestClassify(t *testing.T) {
 	t.Parallel()
-	pushtest.Classes(t, Classify, map[string]pushtest.Answer{
+	golden.Classes(t, Classify, map[string]golden.Answer{
 		"accepted":       {Body: `{"code":0,"message":"Success","data":{"messageId":"m"}}`, Want: push.Result{Class: push.Accepted, Code: "0", ID: "m"}},
 		"in a batch":     {Body: `{"code":0,"data":[{"messageId":"m","registrationId":"token"}]}`, Want: push.Result{Class: push.Accepted, Code: "0", ID: "m"}},
 		"not in a batch": {Body: `{"code":0,"data":[{"registrationId":"token","errorCode":10000,"errorMessage":"Invalid"}]}`, Want: push.Result{Class: push.TokenDead, Code: "10000"}},
@@ -90,7 +90,7 @@ func TestClassify(t *testing.T) {
 		"busy":           {Status: 503, Body: "<html>", Want: push.Result{Class: push.Retry, Code: "http 503"}},
 		"unknown":        {Body: `{"code":99}`, Want: push.Result{Class: push.PayloadBad, Code: "99", Unknown: true}},
 	})
-	pushtest.Codes(t, Classify, 200, func(code string) string { return `{"code":` + code + `,"data":null}` }, map[push.Class]string{
+	golden.Codes(t, Classify, 200, func(code string) string { return `{"code":` + code + `,"data":null}` }, map[push.Class]string{
 		push.Accepted:    "0 32",
 		push.TokenDead:   "10000",
 		push.AuthRefresh: "11 29",
@@ -103,7 +103,7 @@ func TestClassify(t *testing.T) {
 }
 
 func Fuzz(f *testing.F) {
-	pushtest.Fuzz(f, "token", 0, func(n *push.Notification) (push.Request, error) {
-		return Render(n, &Options{}, pushtest.Now)
+	golden.Fuzz(f, "token", 0, func(n *push.Notification) (push.Request, error) {
+		return Render(n, &Options{}, golden.Now)
 	}, Classify)
 }

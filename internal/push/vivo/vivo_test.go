@@ -7,12 +7,12 @@ import (
 	"time"
 
 	"github.com/parleychat/parley/internal/push"
-	"github.com/parleychat/parley/internal/push/pushtest"
+	"github.com/parleychat/parley/internal/push/golden"
 )
 
 func render(t *testing.T, n push.Notification, o Options) push.Request {
 	t.Helper()
-	r, err := Render(&n, &o, pushtest.Now)
+	r, err := Render(&n, &o, golden.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -21,23 +21,23 @@ func render(t *testing.T, n push.Notification, o Options) push.Request {
 
 func fails(t *testing.T, n push.Notification, want error) {
 	t.Helper()
-	if _, err := Render(&n, &Options{}, pushtest.Now); !errors.Is(err, want) {
+	if _, err := Render(&n, &Options{}, golden.Now); !errors.Is(err, want) {
 		t.Errorf("got %v, want %v", err, want)
 	}
 }
 
 func TestRender(t *testing.T) {
 	t.Parallel()
-	pushtest.Golden(t, "example.txt", render(t, pushtest.Example(t, "token"), Options{AppID: 100, Classification: 1, Category: "IM"}))
-	bare := pushtest.With(t, "token", `{}`)
+	golden.Check(t, "example.txt", render(t, golden.Example(t, "token"), Options{AppID: 100, Classification: 1, Category: "IM"}))
+	bare := golden.With(t, "token", `{}`)
 	bare.Data = ""
-	pushtest.Golden(t, "options.txt", render(t, bare, Options{AppID: 100, Classification: 1, Category: "IM", Test: true}))
-	pushtest.Golden(t, "sender.txt", render(t, pushtest.With(t, "token", `{"pushConfigs":[{"VIVO":{"classification":1,"category":"ORDER"}}]}`), Options{AppID: 100}))
+	golden.Check(t, "options.txt", render(t, bare, Options{AppID: 100, Classification: 1, Category: "IM", Test: true}))
+	golden.Check(t, "sender.txt", render(t, golden.With(t, "token", `{"pushConfigs":[{"VIVO":{"classification":1,"category":"ORDER"}}]}`), Options{AppID: 100}))
 }
 
 func TestLimits(t *testing.T) {
 	t.Parallel()
-	n := pushtest.Example(t, "token")
+	n := golden.Example(t, "token")
 	n.Title, n.Body = strings.Repeat("中", 20), strings.Repeat("x", 100)
 	if r := render(t, n, Options{}); r.Cut != 0 {
 		t.Errorf("cut %b", r.Cut)
@@ -48,7 +48,7 @@ func TestLimits(t *testing.T) {
 		!strings.Contains(m, `"content":"`+strings.Repeat("中x", 32)+`中…"`) {
 		t.Errorf("cut %b, %s", r.Cut, m)
 	}
-	n = pushtest.Example(t, "token")
+	n = golden.Example(t, "token")
 	n.Data = strings.Repeat("中", 850)
 	if r := render(t, n, Options{}); r.Cut != 0 {
 		t.Errorf("cut %b", r.Cut)
@@ -57,30 +57,30 @@ func TestLimits(t *testing.T) {
 	if r := render(t, n, Options{}); r.Cut != push.CutData || !strings.Contains(string(r.Body), n.UID.String()) {
 		t.Errorf("cut %b, %s", r.Cut, r.Body)
 	}
-	n = pushtest.Example(t, "token")
+	n = golden.Example(t, "token")
 	for in, want := range map[time.Duration]string{time.Second: "60", time.Hour: "3600", 1000 * time.Hour: "604800"} {
-		n.Expires = pushtest.Now.Add(in)
+		n.Expires = golden.Now.Add(in)
 		if r := render(t, n, Options{}); !strings.Contains(string(r.Body), `"timeToLive":`+want+`,`) {
 			t.Errorf("%s: %s", in, r.Body)
 		}
 	}
-	n.Expires = pushtest.Now
+	n.Expires = golden.Now
 	fails(t, n, push.ErrExpired)
-	fails(t, pushtest.Example(t, ""), push.ErrToken)
-	n = pushtest.Example(t, "token")
+	fails(t, golden.Example(t, ""), push.ErrToken)
+	n = golden.Example(t, "token")
 	n.Silent = true
 	fails(t, n, push.ErrSilent)
-	n = pushtest.Example(t, "token")
+	n = golden.Example(t, "token")
 	n.Type = strings.Repeat("t", 2000)
 	fails(t, n, push.ErrTooLarge)
-	if id := render(t, pushtest.Example(t, "token"), Options{}).Body; strings.Contains(string(id), `"requestId":""`) {
+	if id := render(t, golden.Example(t, "token"), Options{}).Body; strings.Contains(string(id), `"requestId":""`) {
 		t.Errorf("%s", id)
 	}
 }
 
 func TestClassify(t *testing.T) {
 	t.Parallel()
-	pushtest.Classes(t, Classify, map[string]pushtest.Answer{
+	golden.Classes(t, Classify, map[string]golden.Answer{
 		"accepted":      {Body: `{"result":0,"desc":"ok","taskId":"m"}`, Want: push.Result{Class: push.Accepted, Code: "0", ID: "m"}},
 		"nobody":        {Body: `{"result":0,"taskId":"m","invalidUser":{},"invalidUsers":[]}`, Want: push.Result{Class: push.Accepted, Code: "0", ID: "m"}},
 		"unknown user":  {Body: `{"result":0,"invalidUser":{"userid":"token","status":1}}`, Want: push.Result{Class: push.TokenDead, Code: "invalidUser 1"}},
@@ -93,7 +93,7 @@ func TestClassify(t *testing.T) {
 		"busy":          {Status: 503, Want: push.Result{Class: push.Retry, Code: "http 503"}},
 		"unknown":       {Body: `{"result":99}`, Want: push.Result{Class: push.PayloadBad, Code: "99", Unknown: true}},
 	})
-	pushtest.Codes(t, Classify, 200, func(code string) string { return `{"result":` + code + `}` }, map[push.Class]string{
+	golden.Codes(t, Classify, 200, func(code string) string { return `{"result":` + code + `}` }, map[push.Class]string{
 		push.Accepted:    "0",
 		push.TokenDead:   "10302",
 		push.AuthRefresh: "10000",
@@ -106,7 +106,7 @@ func TestClassify(t *testing.T) {
 }
 
 func Fuzz(f *testing.F) {
-	pushtest.Fuzz(f, "token", 1<<12, func(n *push.Notification) (push.Request, error) {
-		return Render(n, &Options{}, pushtest.Now)
+	golden.Fuzz(f, "token", 1<<12, func(n *push.Notification) (push.Request, error) {
+		return Render(n, &Options{}, golden.Now)
 	}, Classify)
 }

@@ -1,6 +1,6 @@
-// Package pushtest is for the tests of providers: a notification that asks for
+// Package golden is for the tests of providers: a notification that asks for
 // everything, and the files that say what becomes of it.
-package pushtest
+package golden
 
 import (
 	"flag"
@@ -52,8 +52,8 @@ func With(t testing.TB, token, ext string) push.Notification {
 	}
 }
 
-// Golden compares a request with the file testdata/name.
-func Golden(t *testing.T, name string, r push.Request) {
+// Check compares a request with the file testdata/name.
+func Check(t *testing.T, name string, r push.Request) {
 	t.Helper()
 	got := Text(r)
 	file := filepath.Join("testdata", name)

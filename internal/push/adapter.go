@@ -1,0 +1,45 @@
+package push
+
+import "context"
+
+// An Adapter takes notifications to one provider, with one credential of one app.
+// It may be used by many at once.
+type Adapter interface {
+	// Batch is how many notifications one call of Send can have, at least 1.
+	Batch() int
+	// Send makes one attempt for each notification and says what came of it, in
+	// their order. It returns within the time a provider has for an answer, or when
+	// ctx ends: what was under way is then tried again.
+	//
+	// The only thing it does twice is to ask with a new access token when the
+	// provider refuses the old one.
+	Send(ctx context.Context, batch []*Notification) []Attempt
+	// Check asks the provider whether it takes the credential, as far as that can
+	// be asked without notifying anybody. Accepted is yes.
+	Check(ctx context.Context) Result
+	// Close lets its connections go. Nothing may be under way.
+	Close()
+}
+
+// An Attempt is what came of a notification at its provider.
+type Attempt struct {
+	Result
+	Cut Cut // what was left out to make it fit
+}
+
+// Refused is what came of a notification that could not be put in the provider's
+// words: no provider was asked.
+func Refused(err error) Attempt {
+	r := Result{Class: PayloadBad, Code: "render"}
+	switch err {
+	case ErrExpired:
+		r.Code = "expired"
+	case ErrSilent:
+		r.Code = "silent"
+	case ErrTooLarge:
+		r.Code = "too_large"
+	case ErrToken:
+		r.Code = "token"
+	}
+	return Attempt{Result: r}
+}

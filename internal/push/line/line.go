@@ -1,0 +1,153 @@
+// Package line is what the adapters of all providers share: the connections, and
+// the tokens that let them in.
+package line
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/parleychat/parley/internal/push"
+)
+
+// Options say how to reach a provider.
+type Options struct {
+	Roots   *x509.CertPool // who vouches for it, besides those whom the machine trusts; nil for nobody
+	HTTP2   bool           // nothing else is spoken
+	Timeout time.Duration  // of one request; 10 s when 0
+}
+
+// DefaultTimeout is how long a provider may take for an answer.
+const DefaultTimeout = 10 * time.Second
+
+// MaxAnswer is as much of an answer as is read, in bytes.
+const MaxAnswer = 64 << 10
+
+// A Line is the connections to one provider.
+type Line struct {
+	client  *http.Client
+	timeout time.Duration
+}
+
+// New makes a line. Nothing is connected before the first request.
+func New(o Options) *Line {
+	t := &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		DialContext:            (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: o.Roots},
+		TLSHandshakeTimeout:    5 * time.Second,
+		MaxIdleConnsPerHost:    256,
+		IdleConnTimeout:        time.Hour, // providers take many short connections for an attack
+		DisableCompression:     true,
+		MaxResponseHeaderBytes: 64 << 10,
+		HTTP2: &http.HTTP2Config{
+			// A line that is dead is found out by pings: nothing else would, as
+			// requests of others keep coming.
+			SendPingTimeout: 15 * time.Second,
+			PingTimeout:     10 * time.Second,
+		},
+		Protocols: new(http.Protocols),
+	}
+	t.Protocols.SetHTTP2(true)
+	t.Protocols.SetHTTP1(!o.HTTP2)
+	timeout := o.Timeout
+	if timeout <= 0 {
+		timeout = DefaultTimeout
+	}
+	return &Line{timeout: timeout, client: &http.Client{
+		Transport: t,
+		// A redirect would carry off what proves who we are.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
+// Close lets the connections go.
+func (l *Line) Close() { l.client.CloseIdleConnections() }
+
+// An Answer of a provider.
+type Answer struct {
+	Status int
+	Header http.Header
+	Body   []byte
+}
+
+// Do sends the request to the address, with these header fields besides its own,
+// and gives the answer. Errors are [Failure]s.
+func (l *Line) Do(ctx context.Context, address string, r *push.Request, header map[string]string) (*Answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, r.Method, address+r.Path, bytes.NewReader(r.Body))
+	if err != nil {
+		return nil, &Failure{push.Result{Class: push.ConfigHalt, Code: "address"}, err}
+	}
+	for _, fields := range [...]map[string]string{r.Header, header} {
+		for name, value := range fields {
+			req.Header.Set(name, value)
+		}
+	}
+	res, err := l.client.Do(req)
+	if err != nil {
+		return nil, failed(ctx, err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(res.Body, MaxAnswer))
+	if err != nil {
+		return nil, failed(ctx, err)
+	}
+	return &Answer{res.StatusCode, res.Header, body}, nil
+}
+
+// A Failure is why there is no answer, or no access token, and what follows for
+// the notification.
+type Failure struct {
+	push.Result
+	err error
+}
+
+// Fail is a failure with this result.
+func Fail(r push.Result, err error) *Failure { return &Failure{r, err} }
+
+func (f *Failure) Error() string {
+	if f.err == nil {
+		return f.Class.String() + " " + f.Code
+	}
+	return f.Class.String() + " " + f.Code + ": " + f.err.Error()
+}
+
+func (f *Failure) Unwrap() error { return f.err }
+
+// ResultOf is what follows from an error of this package.
+func ResultOf(err error) push.Result {
+	if f, ok := errors.AsType[*Failure](err); ok {
+		return f.Result
+	}
+	return push.Result{Class: push.Retry, Code: "transport"}
+}
+
+// failed says what kept a request from being answered. The error's text has the
+// address in it, which for some providers has the token in it: it is left out.
+func failed(ctx context.Context, err error) *Failure {
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		err = e.Err
+	}
+	f := &Failure{push.Result{Class: push.Retry, Code: "transport"}, err}
+	if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() || ctx.Err() != nil {
+		f.Code = "timeout"
+		return f
+	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		f.Code = "certificate"
+		return f
+	}
+	if e, ok := errors.AsType[*net.OpError](err); ok && e.Op == "dial" {
+		f.Code = "connect"
+	}
+	return f
+}

@@ -1,0 +1,104 @@
+package line
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// A Token is what lets an adapter in for a while. It is made by one of those who
+// need it, for all of them.
+type Token struct {
+	// Make makes a new one. Errors are [Failure]s: what follows for whoever waits.
+	Make func(ctx context.Context) (Pass, error)
+	Now  func() time.Time
+	// Least is how old a token must be until the provider takes a new one for
+	// another reason than age; a refused one is used on until then.
+	Least time.Duration
+
+	mu      sync.Mutex
+	pass    Pass
+	making  chan struct{} // closed when the one being made is there; nil when none is
+	failure error
+	made    int
+}
+
+// A Pass is an access token, from when and how long it is used.
+type Pass struct {
+	Value string
+	Made  time.Time
+	Until time.Time
+}
+
+// Get gives the token, and makes one where there is none.
+func (t *Token) Get(ctx context.Context) (string, error) {
+	for {
+		t.mu.Lock()
+		if t.pass.Value != "" && t.Now().Before(t.pass.Until) {
+			defer t.mu.Unlock()
+			return t.pass.Value, nil
+		}
+		if wait := t.making; wait != nil {
+			t.mu.Unlock()
+			select {
+			case <-wait:
+			case <-ctx.Done():
+				return "", failed(ctx, ctx.Err())
+			}
+			t.mu.Lock()
+			value, err := t.pass.Value, t.failure
+			t.mu.Unlock()
+			if err != nil {
+				return "", err
+			}
+			if value != "" {
+				return value, nil
+			}
+			continue
+		}
+		done := make(chan struct{})
+		t.making = done
+		t.mu.Unlock()
+
+		// Others wait for it: it must not end because the first of them gives up.
+		making, cancel := context.WithTimeout(context.WithoutCancel(ctx), DefaultTimeout)
+		pass, err := t.Make(making)
+		cancel()
+
+		t.mu.Lock()
+		t.failure = err
+		if err == nil {
+			t.pass = pass
+			t.made++
+		}
+		t.making = nil
+		close(done)
+		t.mu.Unlock()
+		return pass.Value, err
+	}
+}
+
+// Refuse says that the provider takes this value no more, and reports whether it
+// pays to ask again: with another one, which is there or can be made.
+func (t *Token) Refuse(value string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.pass.Value != value {
+		return t.pass.Value != "" // another is there already
+	}
+	if t.Least > 0 && t.Now().Sub(t.pass.Made) < t.Least {
+		return false
+	}
+	t.pass = Pass{}
+	return true
+}
+
+// Age is how old the token is, and how many were made.
+func (t *Token) Age() (age time.Duration, made int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.pass.Value != "" {
+		age = t.Now().Sub(t.pass.Made)
+	}
+	return age, t.made
+}

@@ -1,0 +1,110 @@
+package pushtest
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"io"
+	"log"
+	"math/big"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// A Server serves simulators over TLS, as the providers are, with a certificate of
+// an authority of its own.
+type Server struct {
+	Roots *x509.CertPool // vouches for the server
+	CA    []byte         // the same in PEM
+
+	cert tls.Certificate
+	mu   sync.Mutex
+	live []*http.Server
+	wg   sync.WaitGroup
+}
+
+// NewServer makes an authority and a certificate.
+func NewServer() (*Server, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	t := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "Simulated providers"},
+		NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: time.Now().AddDate(1, 0, 0),
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		BasicConstraintsValid: true, IsCA: true,
+		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, t, t, &key.PublicKey, key)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		Roots: x509.NewCertPool(), CA: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		cert: tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key},
+	}
+	s.Roots.AppendCertsFromPEM(s.CA)
+	return s, nil
+}
+
+// Serve serves the simulator at the address, such as 127.0.0.1:0, until Close, and
+// gives the address to reach it at, such as https://127.0.0.1:4711.
+func (s *Server) Serve(sim *Sim, address string) (string, error) {
+	ln, err := net.Listen("tcp", address)
+	if err != nil {
+		return "", err
+	}
+	h := &http.Server{
+		Handler:           sim,
+		ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog:          log.New(io.Discard, "", 0),
+		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{s.cert}},
+		Protocols:         new(http.Protocols),
+	}
+	h.Protocols.SetHTTP2(true)
+	h.Protocols.SetHTTP1(!sim.kind.http2())
+	s.mu.Lock()
+	s.live = append(s.live, h)
+	s.mu.Unlock()
+	s.wg.Go(func() {
+		if err := h.ServeTLS(ln, "", ""); !errors.Is(err, http.ErrServerClosed) {
+			log.Print("simulator: ", err)
+		}
+	})
+	return "https://" + ln.Addr().String(), nil
+}
+
+// Close ends all servers, breaking what is under way off, and waits for them.
+func (s *Server) Close() {
+	s.mu.Lock()
+	live := s.live
+	s.live = nil
+	s.mu.Unlock()
+	for _, h := range live {
+		_ = h.Close()
+	}
+	s.wg.Wait()
+}
+
+// Drain ends all servers once what is under way is done.
+func (s *Server) Drain(ctx context.Context) error {
+	s.mu.Lock()
+	live := s.live
+	s.live = nil
+	s.mu.Unlock()
+	var errs []error
+	for _, h := range live {
+		errs = append(errs, h.Shutdown(ctx))
+	}
+	s.wg.Wait()
+	return errors.Join(errs...)
+}

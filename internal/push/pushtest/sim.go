@@ -1,0 +1,219 @@
+package pushtest
+
+import (
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/parleychat/parley/internal/chat"
+)
+
+// Options of a simulator.
+type Options struct {
+	Now func() time.Time // time.Now when nil
+	// Strangers says that tokens which nobody has registered belong to phones too.
+	Strangers bool
+	// Shown, when set, is told of what phones show, from any goroutine.
+	Shown func(Shown)
+}
+
+// A Sim is the server of one provider.
+type Sim struct {
+	Provider chat.PushProvider
+
+	options Options
+	kind    kind
+
+	mu     sync.Mutex
+	phones map[string]*Phone // by token
+	faults []*Fault
+	stats  Stats
+}
+
+// A kind is what is a provider's own.
+type kind interface {
+	// serve answers a request that no fault has met. It asks s for phones and tells
+	// it what they show.
+	serve(s *Sim, w http.ResponseWriter, r *http.Request)
+	// auth reports whether the request asks for an access token.
+	auth(r *http.Request) bool
+	// refuse answers with one of the provider's own codes, in its own form.
+	refuse(w http.ResponseWriter, code string)
+	// revoke makes all access tokens void that were given out.
+	revoke()
+	// credential is one that the simulator lets in, at the address.
+	credential(address string) chat.PushCredential
+	// http2 reports whether nothing else is spoken.
+	http2() bool
+}
+
+func newSim(p chat.PushProvider, o Options, k kind) *Sim {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return &Sim{Provider: p, options: o, kind: k, phones: map[string]*Phone{}}
+}
+
+// Now is the time on the simulator's clock.
+func (s *Sim) Now() time.Time { return s.options.Now() }
+
+// Credential is what the simulator lets in, for an app's settings: its BaseURL is
+// the address that the simulator is served at.
+func (s *Sim) Credential(address string) chat.PushCredential {
+	c := s.kind.credential(address)
+	c.Provider, c.BaseURL = s.Provider, address
+	return c
+}
+
+// Revoke makes all access tokens void that were given out.
+func (s *Sim) Revoke() { s.kind.revoke() }
+
+// Stats are counts of what a simulator was asked.
+type Stats struct {
+	Requests  int // for sending, whatever came of them
+	Auths     int // for access tokens
+	Taken     int // notifications accepted, repeats among them
+	Refused   int // notifications refused by the simulator itself, not by a fault
+	Faults    int // requests that met a fault
+	Protocol1 int // requests over HTTP/1
+}
+
+// Stats are the counts so far.
+func (s *Sim) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stats
+}
+
+// A Phone is a device that has a token of the provider.
+type Phone struct {
+	Token        string
+	Package      string // that the token is of; empty takes any
+	Environment  chat.PushEnvironment
+	RegisteredAt time.Time
+	Gone         bool // the app was removed: the token is dead
+	GoneAt       time.Time
+
+	shown []Shown // what it has on its screen, oldest first
+	log   []Shown // everything it was ever given
+}
+
+// Shown is a notification as a phone gets it.
+type Shown struct {
+	Provider chat.PushProvider
+	Token    string
+	At       time.Time
+	ID       string // the provider's id
+	Key      string // notifications of one key take each other's place; empty is a place of its own
+	Request  string // by which the sender names the request, where the provider has that
+	Title    string
+	Body     string
+	Data     string // appData
+	Card     string // rc, as JSON
+	Removes  string
+	Badge    int // -1 when it leaves that
+	Silent   bool
+	Expires  time.Time
+}
+
+// Register makes a phone known, in place of one with the same token.
+func (s *Sim) Register(p Phone) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p.RegisteredAt.IsZero() {
+		p.RegisteredAt = s.Now()
+	}
+	s.phones[p.Token] = &p
+}
+
+// Remove has the app removed from the phone: its token is dead from now on.
+func (s *Sim) Remove(token string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.phones[token]
+	if p == nil {
+		p = &Phone{Token: token}
+		s.phones[token] = p
+	}
+	p.Gone, p.GoneAt = true, s.Now()
+}
+
+// phone is the one with the token, a copy without what it shows; found is false
+// when there is none.
+func (s *Sim) phone(token string) (p Phone, found bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p := s.phones[token]; p != nil {
+		return Phone{Token: p.Token, Package: p.Package, Environment: p.Environment, RegisteredAt: p.RegisteredAt, Gone: p.Gone, GoneAt: p.GoneAt}, true
+	}
+	return Phone{Token: token}, s.options.Strangers
+}
+
+// maxLog is how much a phone remembers of what it was given.
+const maxLog = 1000
+
+// show gives a phone a notification.
+func (s *Sim) show(n Shown) {
+	n.Provider, n.At = s.Provider, s.Now()
+	s.mu.Lock()
+	p := s.phones[n.Token]
+	if p == nil {
+		p = &Phone{Token: n.Token, RegisteredAt: n.At}
+		s.phones[n.Token] = p
+	}
+	s.stats.Taken++
+	if len(p.log) < maxLog {
+		p.log = append(p.log, n)
+	}
+	if !n.Silent {
+		if n.Key != "" {
+			for i := range p.shown {
+				if p.shown[i].Key == n.Key {
+					p.shown = append(p.shown[:i], p.shown[i+1:]...)
+					break
+				}
+			}
+		}
+		if len(p.shown) < maxLog {
+			p.shown = append(p.shown, n)
+		}
+	}
+	s.mu.Unlock()
+	if s.options.Shown != nil {
+		s.options.Shown(n)
+	}
+}
+
+// refused counts a notification that the simulator refuses.
+func (s *Sim) refused() {
+	s.mu.Lock()
+	s.stats.Refused++
+	s.mu.Unlock()
+}
+
+// Screen is what the phone with the token shows now, oldest first.
+func (s *Sim) Screen(token string) []Shown {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p := s.phones[token]; p != nil {
+		return append([]Shown(nil), p.shown...)
+	}
+	return nil
+}
+
+// Log is everything that the phone with the token was given, the first 1000.
+func (s *Sim) Log(token string) []Shown {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p := s.phones[token]; p != nil {
+		return append([]Shown(nil), p.log...)
+	}
+	return nil
+}
+
+// Phones is how many phones are known.
+func (s *Sim) Phones() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.phones)
+}
