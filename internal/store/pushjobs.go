@@ -1,7 +1,9 @@
 package store
 
 import (
+	"cmp"
 	"context"
+	"strings"
 
 	"github.com/parleychat/parley/internal/chat"
 )
@@ -15,9 +17,14 @@ const PushConsumer = "push"
 //
 // All writing is one call, ChangePush. It is made durable only when asked to be,
 // and what was written before is never lost without what was written after it: a
-// crash takes the watermark back with the jobs that it stands for.
+// crash takes the watermark back with the jobs that it stands for. Reads see what
+// was written at once, also what a crash could still take back.
 type PushQueue interface {
-	// ChangePush writes all of the change, or nothing.
+	// ChangePush writes all of the change, or nothing. A crash within a very long
+	// one may leave what is new in it without what is dropped and without the
+	// watermark, so that making it again makes it whole.
+	//
+	// What is both dropped and put at one place is there afterwards.
 	ChangePush(ctx context.Context, c *PushChange) error
 
 	// PushLanes lists the lanes in which jobs wait.
@@ -37,7 +44,8 @@ type PushQueue interface {
 
 	// PushReasons are the reasons for which the recipients of a request are
 	// notified or not, by their place among its targets; shorter than those, or
-	// nil, while not all are decided upon, and when it is no longer kept.
+	// nil, while not all are decided upon, and when it is no longer kept. Who is
+	// not decided upon while a later one is has PushUndecided.
 	PushReasons(ctx context.Context, ref chat.UID) ([]uint8, error)
 	// PushOutcomes are what became of the notifications of a message, as its
 	// recipient knows it, by device.
@@ -50,6 +58,9 @@ type PushQueue interface {
 // KeepPushOutcomes is for how many days, the current one not counted, reasons and
 // outcomes are kept.
 const KeepPushOutcomes = 7
+
+// PushUndecided stands among reasons for a target that has none yet.
+const PushUndecided = 0xff
 
 // A PushLane is where notifications wait for one provider, with one credential of
 // the app: that for the package and the environment.
@@ -70,6 +81,15 @@ type PushPlace struct {
 	UID    chat.UID
 	User   string
 	Device string
+}
+
+// Compare orders places as a queue does: by their times, UIDs, users and devices,
+// of users the shorter id first.
+func (p *PushPlace) Compare(q *PushPlace) int {
+	if c := cmp.Or(cmp.Compare(p.Due, q.Due), p.UID.Compare(q.UID), cmp.Compare(len(p.User), len(q.User))); c != 0 {
+		return c
+	}
+	return cmp.Or(strings.Compare(p.User, q.User), strings.Compare(p.Device, q.Device))
 }
 
 // A PushJob is one notification that waits, for one device.
@@ -102,6 +122,7 @@ const (
 )
 
 // A PushLook asks for some recipients of a request to be decided upon later.
+// Looks at one request at one time are one look, at the targets of all of them.
 type PushLook struct {
 	Due     int64 // Unix ms
 	Ref     chat.UID
@@ -133,11 +154,12 @@ type PushOutcome struct {
 	Cut      uint8 // what was left out, as package push has it
 }
 
-// PushReasonsOf are reasons for some of a request's targets.
+// PushReasonsOf are reasons for some of a request's targets. They take the place of
+// those that the same targets had.
 type PushReasonsOf struct {
 	Ref     chat.UID
 	Count   int   // how many targets the request has
-	Targets []int // nil for all of them
+	Targets []int // growing; nil for the first ones, as many as there are reasons
 	Reasons []uint8
 }
 

@@ -91,6 +91,7 @@ func (s *Store) Expire(ctx context.Context) error {
 	}
 	steps = append(steps, expiredDeliveries(today)...)
 	steps = append(steps, expiredBroadcasts(now)...)
+	steps = append(steps, expiredPush(today)...)
 	bans, err := s.endedBanRows()
 	if err != nil {
 		return err

@@ -41,6 +41,13 @@ const (
 	spacePushToken      = 0x41 // app(4) provider(1) hash of the token(32)
 	spacePushCredential = 0x42 // app(4) provider(1) environment(1) package
 	spacePushTemplate   = 0x43 // app(4) id
+
+	spacePushJob     = 0x48 // app(4) provider(1) environment(1) len(1) package, priority(1) due(8) uid(10) len(1) user, device
+	spacePushHalt    = 0x49 // app(4) provider(1) environment(1) package
+	spacePushOutcome = 0x4a // day(2) uid(10) device
+	spacePushReasons = 0x4b // day(2) ref(10)
+	spacePushLook    = 0x4c // due(8) ref(10)
+	spacePushShown   = 0x4d // app(4) len(1) user, type(1) channel
 )
 
 // A life says how long a body must live. It stands before the UID in the key,

@@ -106,6 +106,22 @@ func Run(t *testing.T, newPlace func(*testing.T) Place) {
 		{"PushTokenNew", testPushTokenNew},
 		{"PushTokensDie", testPushTokensDie},
 		{"PushSettings", testPushSettings},
+		{"PushJobs", testPushJobs},
+		{"PushJobPlaces", testPushJobPlaces},
+		{"PushJobChanges", testPushJobChanges},
+		{"PushLanesDoNotMix", testPushLanesDoNotMix},
+		{"PushLongChange", testPushLongChange},
+		{"PushLimits", testPushLimits},
+		{"PushLooks", testPushLooks},
+		{"PushHalts", testPushHalts},
+		{"PushReasons", testPushReasons},
+		{"PushOutcomes", testPushOutcomes},
+		{"PushShown", testPushShown},
+		{"PushExpires", testPushExpires},
+		{"PushWatermark", testPushWatermark},
+		{"PushNobodyFollows", testPushNobodyFollows},
+		{"PushCrash", testPushCrash},
+		{"PushAtOnce", testPushAtOnce},
 		{"Deliveries", testDeliveries},
 		{"DeliveriesLive", testDeliveriesLive},
 		{"Reach", testReach},
@@ -155,7 +171,7 @@ type env struct {
 
 func (e *env) open() {
 	e.Helper()
-	s, err := e.place.Open(Config{Now: e.clock.Now, OnCommit: e.onCommit, Consumers: []string{testConsumer}})
+	s, err := e.place.Open(Config{Now: e.clock.Now, OnCommit: e.onCommit, Consumers: []string{testConsumer, store.PushConsumer}})
 	if err != nil {
 		e.Fatalf("open: %v", err)
 	}
