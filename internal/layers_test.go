@@ -58,7 +58,7 @@ var layers = map[string][]string{
 	"internal/serverapi": {"internal/budget", "internal/chat", "internal/courier", "internal/directory", "internal/fields", "internal/trace"},
 	"internal/gateway": {
 		"internal/budget", "internal/chat", "internal/courier", "internal/directory", "internal/fields",
-		"internal/room", "internal/store", "internal/trace", "internal/websocket",
+		"internal/push", "internal/room", "internal/store", "internal/trace", "internal/websocket",
 	},
 	// What it sends goes through the server API, which it knows as a handler.
 	"internal/console": {"internal/chat"},

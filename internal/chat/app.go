@@ -113,6 +113,12 @@ type Settings struct {
 	BroadcastDays    int
 	BroadcastPace    int
 	BroadcastHistory bool
+
+	Push               bool
+	PushLanguage       string
+	PushLifetime       time.Duration
+	PushDespiteDesktop bool
+	PushWithdraw       bool
 }
 
 // A Setting describes one app setting: the one source of its name, default,
@@ -164,6 +170,23 @@ var AppSettings = []Setting{
 	intSetting("broadcast.days", "7", 0, MaxBroadcastDays, "For how many days after a broadcast users who were registered later still get it. Who was registered gets it within 7 days in any case. 0: new users get only what is sent after they came.", func(s *Settings) *int { return &s.BroadcastDays }),
 	intSetting("broadcast.pace", "2000", 1, 1_000_000, "How many messages a second broadcasts to those who are online are worked through with. It goes faster where that would take more than the documented 3 minutes.", func(s *Settings) *int { return &s.BroadcastPace }),
 	boolSetting("broadcast.history", "false", "Keep broadcasts in history too.", func(s *Settings) *bool { return &s.BroadcastHistory }),
+	boolSetting("push.enabled", "true", "Notify devices of messages that did not reach their users. Without credentials for a provider it means nothing.", func(s *Settings) *bool { return &s.Push }),
+	{
+		Name: "push.language", Default: "en",
+		Doc: "The language of notifications to devices that did not say theirs, and of templates that do not have it: a language tag such as en or zh-Hans-CN.",
+		set: func(s *Settings, v string) error {
+			tag, err := ParseLanguage("push.language", v)
+			if err != nil {
+				return fmt.Errorf("want a language tag such as en or zh-Hans-CN, got %q", v)
+			}
+			s.PushLanguage = tag
+			return nil
+		},
+		get: func(s *Settings) string { return s.PushLanguage },
+	},
+	durationSetting("push.lifetime", "24h", time.Minute, 72*time.Hour, "For how long after it was sent a message is worth a notification. Calls and silent notifications have a minute at most.", func(s *Settings) *time.Duration { return &s.PushLifetime }),
+	boolSetting("push.despite-desktop", "false", "Notify phones although the message has reached the user in a browser or on a desktop.", func(s *Settings) *bool { return &s.PushDespiteDesktop }),
+	boolSetting("push.withdraw", "false", "Take a notification back when its message was read on another device or recalled.", func(s *Settings) *bool { return &s.PushWithdraw }),
 	boolSetting("types.unknown-builtins", "false", "Accept RC: types this server does not know, as custom types.", func(s *Settings) *bool { return &s.UnknownBuiltins }),
 	{
 		Name:    "types.custom",

@@ -60,6 +60,7 @@ func TestDefaultSettings(t *testing.T) {
 		Intake: true, IntakeWindow: 200 * time.Millisecond, IntakeShared: 20, IntakeHigh: 20, IntakeAllowlisted: 20,
 		LimitUserTags: Rate{10, time.Second}, LimitBroadcastHour: Rate{2, time.Hour}, LimitBroadcastDay: Rate{3, 24 * time.Hour},
 		LimitBroadcastOnline: Rate{60, time.Minute}, Broadcasts: true, BroadcastDays: 7, BroadcastPace: 2000,
+		Push: true, PushLanguage: "en", PushLifetime: 24 * time.Hour,
 	}
 	got := DefaultSettings()
 	if !reflect.DeepEqual(got, want) {
@@ -84,6 +85,7 @@ func TestSetSettings(t *testing.T) {
 		{"auth.replay", "0", "false"}, {"tokens.lifetime", "720h", "720h0m0s"},
 		{"missed.days", "1", "1"}, {"users.sessions", "1000", "1000"}, {"history.enabled", "false", "false"},
 		{"users.registered-only", "true", "true"}, {"types.unknown-builtins", "T", "true"},
+		{"push.enabled", "false", "false"}, {"push.language", "zh_hans_cn", "zh-Hans-CN"}, {"push.lifetime", "1m", "1m0s"},
 		{"types.custom", "b=status,a=none,c=counted,d=persisted", "a=none,b=status,c=counted,d=persisted"},
 	} {
 		s := DefaultSettings()
@@ -106,6 +108,9 @@ func TestSetSettings(t *testing.T) {
 		{"missed.days", "8", `missed.days: want a number from 1 to 7, got "8"`},
 		{"missed.days", "0", `missed.days: want a number from 1 to 7, got "0"`},
 		{"auth.replay", "yes", `auth.replay: want true or false, got "yes"`},
+		{"push.language", "english!", `push.language: want a language tag such as en or zh-Hans-CN, got "english!"`},
+		{"push.language", "", `push.language: want a language tag such as en or zh-Hans-CN, got ""`},
+		{"push.lifetime", "73h", `push.lifetime: want a duration from 1m0s to 72h0m0s such as 5m, got "73h"`},
 		{"types.custom", "RC:TxtMsg=none", `types.custom: want name=none|persisted|counted|status with a custom type's name, got "RC:TxtMsg=none"`},
 		{"types.custom", "a=none,", `types.custom: want name=none|persisted|counted|status with a custom type's name, got ""`},
 		{"types.custom", "a", `types.custom: want name=none|persisted|counted|status with a custom type's name, got "a"`},

@@ -75,6 +75,7 @@ type conn struct {
 	state      uint8
 	beat       uint8
 	pingDue    bool
+	pingAgain  bool // another ping is wanted when the pong under way is here
 	catching   bool // still recovering: not yet been at the head
 	said       bool // the close frame is written, or on its way
 	left       bool // the client sent a close frame
@@ -432,7 +433,34 @@ func (c *conn) pong() error {
 	c.beatAt = c.g.wheel.after(c.g.opts.PingInterval)
 	c.armLocked()
 	c.ackLocked(c.pingPos)
+	if c.pingAgain {
+		c.pingAgain = false
+		c.pingNowLocked()
+	}
 	return nil
+}
+
+// probe has the client asked for a pong that acknowledges the entry at offset,
+// unless it has. While one is on its way the ping follows that: a pong belongs to
+// one ping.
+func (c *conn) probe(offset uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.state != stateLive || c.closing != nil || c.acked >= offset:
+	case c.beat == beatPing:
+		c.pingNowLocked()
+	case c.beat == beatPong && c.pingPos < offset:
+		c.pingAgain = true
+	}
+}
+
+// pingNowLocked makes the next ping due. Before it goes out, the session looks for
+// what its timeline has beyond its position.
+func (c *conn) pingNowLocked() {
+	c.beatAt = 0 // set again when the ping is written
+	c.pingDue = true
+	c.schedule()
 }
 
 // A seat is a session's place in an open channel. There are as many as there are

@@ -194,7 +194,7 @@ func (c *conn) connect(cmd command) error {
 		return errFailedConnect
 	}
 	if c.device != "" {
-		c.g.cursors.note(c.deviceKey(), pos.start)
+		c.g.cursors.note(c.deviceKey(), c.trail.client, pos.start)
 	}
 
 	c.parser.SetLimit(limitAfter)

@@ -234,7 +234,7 @@ func decodeReply(t testing.TB, line string) (r reply) {
 }
 
 // said is the next publication that has an offset: not who came and went.
-func (p *peer) said() *push {
+func (p *peer) said() *pushed {
 	p.t.Helper()
 	for {
 		if r := p.reply(); r.Push == nil || r.Push.Pub.Offset > 0 {
@@ -266,7 +266,7 @@ type reply struct {
 	History     *historyResult  `json:"history"`
 	RPC         *rpcResult      `json:"rpc"`
 	Refresh     json.RawMessage `json:"refresh"`
-	Push        *push           `json:"push"`
+	Push        *pushed         `json:"push"`
 }
 
 type errorReply struct {
@@ -302,7 +302,7 @@ type historyResult struct {
 
 type rpcResult struct{ Data json.RawMessage }
 
-type push struct {
+type pushed struct {
 	Channel string
 	Pub     pub
 

@@ -17,11 +17,13 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unique"
 	"unsafe"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/parleychat/parley/internal/chat"
+	"github.com/parleychat/parley/internal/push"
 	"github.com/parleychat/parley/internal/room"
 	"github.com/parleychat/parley/internal/store"
 	"github.com/parleychat/parley/internal/websocket"
@@ -373,11 +375,17 @@ func TestCursorsSurviveAFailure(t *testing.T) {
 	k := deviceKey{userKey{h.app.ID, "bob"}, "d"}
 	cs := newCursors(f, time.Now)
 	f.set(func(f *faulty) { f.fail = errors.New("no") })
-	cs.note(k, 7)
+	client := unique.Make(chat.Client{Platform: "ios"})
+	other := deviceKey{k.userKey, "e"}
+	cs.note(k, client, 7)
+	cs.note(other, unique.Make(chat.Client{Platform: "web"}), 3)
 	if cs.flush(context.Background()) == nil {
 		t.Fatal("flushed into a store that fails")
 	}
-	cs.note(k, 5)
+	cs.note(k, client, 5)
+	if list := cs.append(nil, k.userKey); len(list) != 2 || push.ReachOf(7, list) != push.Phone || push.ReachOf(8, list) != push.Away {
+		t.Errorf("in memory are %+v", list)
+	}
 	if at, known, err := cs.read(context.Background(), k); at != 7 || !known || err != nil {
 		t.Errorf("cursor is %d, %v, %v", at, known, err)
 	}
@@ -387,6 +395,21 @@ func TestCursorsSurviveAFailure(t *testing.T) {
 	}
 	if at, known, err := newCursors(f, time.Now).read(context.Background(), k); at != 7 || !known || err != nil {
 		t.Errorf("stored cursor is %d, %v, %v", at, known, err)
+	}
+	if at, known, err := newCursors(f, time.Now).read(context.Background(), other); at != 3 || !known || err != nil {
+		t.Errorf("the other device's is %d, %v, %v", at, known, err)
+	}
+	devices, err := f.Devices(context.Background(), h.app.ID, "bob")
+	if err != nil || len(devices) != 2 {
+		t.Fatalf("%+v, %v", devices, err)
+	}
+	for _, d := range devices {
+		if want := map[string]string{"d": "ios", "e": "web"}[d.ID]; d.Platform != want {
+			t.Errorf("%s is stored with the platform %q", d.ID, d.Platform)
+		}
+	}
+	if list := cs.append(nil, k.userKey); len(list) != 0 {
+		t.Errorf("still in memory are %+v", list)
 	}
 }
 

@@ -236,6 +236,6 @@ func (c *conn) ackLocked(offset uint64) {
 	c.acked = offset
 	c.noteAckedLocked(before)
 	if c.device != "" {
-		c.g.cursors.note(c.deviceKey(), offset)
+		c.g.cursors.note(c.deviceKey(), c.trail.client, offset)
 	}
 }

@@ -137,10 +137,7 @@ func (c *conn) takeLocked(list []store.Delivery) []store.Delivery {
 		return list
 	}
 	c.trail.pending = nil
-	d := store.Delivery{App: c.app, User: c.user, Session: c.client, Device: c.device}
-	if c.trail.client != (unique.Handle[chat.Client]{}) {
-		d.Platform = c.trail.client.Value().Platform
-	}
+	d := store.Delivery{App: c.app, User: c.user, Session: c.client, Device: c.device, Platform: platformOf(c.trail.client)}
 	list = p.written.appendTo(list, d, store.DeliveryWritten)
 	return p.acked.appendTo(list, d, store.DeliveryAcked)
 }

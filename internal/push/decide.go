@@ -11,11 +11,12 @@ import (
 )
 
 // A Reason says why somebody is notified, or why not. Its words are in traces and
-// metrics: never change one.
+// metrics: never change one. Its numbers are stored, a byte for each recipient: a
+// new one comes last, and none changes its place.
 type Reason uint8
 
-// The reasons, in the order in which they are looked for: the first that holds is
-// told.
+// The reasons, up to ReasonAway in the order in which they are looked for: the
+// first that holds is told.
 const (
 	// Of the message, the same for all recipients.
 
@@ -62,15 +63,34 @@ const (
 
 	// ReasonAway users are notified: none of their devices has the message.
 	ReasonAway
+
+	// ReasonNoCredential users are away, and the app has nothing to push to any of
+	// their devices with.
+	ReasonNoCredential
 )
 
 var reasonWords = [...]string{
 	"push_off", "channel_type", "event", "ephemeral", "disabled", "no_text", "copy", "deleted", "banned", "reached",
 	"reached_desktop", "read", "recalled", "late", "quiet_hours", "level", "no_device", "nothing_to_show", "away",
+	"no_credential",
 }
 
-// String is the reason's word.
-func (r Reason) String() string { return reasonWords[r] }
+// String is the reason's word. One of a later release is not known.
+func (r Reason) String() string {
+	if int(r) < len(reasonWords) {
+		return reasonWords[r]
+	}
+	return "unknown"
+}
+
+// Reasons are all there are.
+func Reasons() []Reason {
+	list := make([]Reason, len(reasonWords))
+	for i := range list {
+		list[i] = Reason(i)
+	}
+	return list
+}
 
 // An Effect is what a notification does on a device.
 type Effect uint8
@@ -93,6 +113,14 @@ type Rules struct {
 	DespiteDesktop bool          // phones are notified although the user is reached at a desk
 	Language       string        // of those whose own is not known; English when empty
 	Lifetime       time.Duration // after which nobody is notified any more
+}
+
+// RulesOf are the rules that an app has set. Whether it has credentials is another
+// thing.
+func RulesOf(s *chat.Settings) Rules {
+	return Rules{
+		Enabled: s.Push, DespiteDesktop: s.PushDespiteDesktop, Language: s.PushLanguage, Lifetime: s.PushLifetime,
+	}
 }
 
 // A Send is a message as far as push is concerned, the same for all recipients.
@@ -264,6 +292,7 @@ const (
 type Cursor struct {
 	Platform string // as the client gave it; may be empty
 	Offset   uint64
+	Live     bool // it is of a connection that is there
 }
 
 // ReachOf says where a user has acknowledged the entry at offset. A connection
@@ -274,7 +303,7 @@ func ReachOf(offset uint64, cursors []Cursor) Reach {
 	for _, c := range cursors {
 		switch {
 		case c.Offset < offset:
-		case slices.Contains(desks, strings.ToLower(c.Platform)):
+		case c.desk():
 			reach = max(reach, Desk)
 		default:
 			return Phone
@@ -282,6 +311,24 @@ func ReachOf(offset uint64, cursors []Cursor) Reach {
 	}
 	return reach
 }
+
+// Undecided reports whether a connection that is there and has not acknowledged
+// the entry at offset could still make up for a notification: any of them, or where
+// the user was reached at a desk and that is not enough, any that is not at one.
+func Undecided(offset uint64, cursors []Cursor, rules *Rules) bool {
+	reach := ReachOf(offset, cursors)
+	if reach == Phone || reach == Desk && !rules.DespiteDesktop {
+		return false
+	}
+	for i := range cursors {
+		if c := &cursors[i]; c.Live && c.Offset < offset && !(rules.DespiteDesktop && c.desk()) {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *Cursor) desk() bool { return slices.Contains(desks, strings.ToLower(c.Platform)) }
 
 // desks are platforms that have no notifications of providers, and whose users may
 // have their phones elsewhere.

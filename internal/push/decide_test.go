@@ -164,21 +164,66 @@ func TestReachOf(t *testing.T) {
 		want    Reach
 	}{
 		"nowhere":                              {nil, Away},
-		"a phone that has it":                  {[]Cursor{{"ios", 10}}, Phone},
-		"a phone that is ahead":                {[]Cursor{{"android", 11}}, Phone},
-		"a phone that is behind":               {[]Cursor{{"ios", 9}}, Away},
-		"a client that says not what it is":    {[]Cursor{{"", 10}}, Phone},
-		"a browser":                            {[]Cursor{{"web", 10}}, Desk},
-		"a browser in capitals":                {[]Cursor{{"Web", 10}}, Desk},
-		"a browser that is behind":             {[]Cursor{{"web", 9}}, Away},
-		"a browser, and a phone that is not":   {[]Cursor{{"web", 10}, {"ios", 9}}, Desk},
-		"a browser, and a phone that is too":   {[]Cursor{{"web", 10}, {"ios", 10}}, Phone},
-		"one of two phones":                    {[]Cursor{{"ios", 3}, {"android", 10}}, Phone},
-		"a desktop and a mini-program, behind": {[]Cursor{{"desktop", 1}, {"miniprogram", 2}}, Away},
+		"a phone that has it":                  {[]Cursor{{"ios", 10, false}}, Phone},
+		"a phone that is ahead":                {[]Cursor{{"android", 11, false}}, Phone},
+		"a phone that is behind":               {[]Cursor{{"ios", 9, false}}, Away},
+		"a client that says not what it is":    {[]Cursor{{"", 10, false}}, Phone},
+		"a browser":                            {[]Cursor{{"web", 10, false}}, Desk},
+		"a browser in capitals":                {[]Cursor{{"Web", 10, false}}, Desk},
+		"a browser that is behind":             {[]Cursor{{"web", 9, false}}, Away},
+		"a browser, and a phone that is not":   {[]Cursor{{"web", 10, false}, {"ios", 9, false}}, Desk},
+		"a browser, and a phone that is too":   {[]Cursor{{"web", 10, false}, {"ios", 10, false}}, Phone},
+		"one of two phones":                    {[]Cursor{{"ios", 3, false}, {"android", 10, false}}, Phone},
+		"a desktop and a mini-program, behind": {[]Cursor{{"desktop", 1, false}, {"miniprogram", 2, false}}, Away},
 	} {
 		if got := ReachOf(10, c.cursors); got != c.want {
 			t.Errorf("%s: %d, want %d", name, got, c.want)
 		}
+	}
+}
+
+func TestUndecided(t *testing.T) {
+	t.Parallel()
+	live := func(platform string, offset uint64) Cursor { return Cursor{platform, offset, true} }
+	for name, c := range map[string]struct {
+		cursors       []Cursor
+		want, despite bool // the second with DespiteDesktop
+	}{
+		"nobody is there":                      {nil, false, false},
+		"somebody was, and behind":             {[]Cursor{{"ios", 9, false}}, false, false},
+		"a phone that is behind":               {[]Cursor{live("ios", 9)}, true, true},
+		"a phone that has it":                  {[]Cursor{live("ios", 10)}, false, false},
+		"one phone has it and another is not":  {[]Cursor{live("ios", 10), live("ios", 9)}, false, false},
+		"a browser that is behind":             {[]Cursor{live("web", 9)}, true, false},
+		"a browser that has it":                {[]Cursor{live("web", 10)}, false, false},
+		"a browser has it, a phone is behind":  {[]Cursor{live("web", 10), live("ios", 9)}, false, true},
+		"a browser has it, another is behind":  {[]Cursor{live("web", 10), live("web", 9)}, false, false},
+		"both are behind":                      {[]Cursor{live("web", 9), live("ios", 9)}, true, true},
+		"a phone had it that is not there now": {[]Cursor{{"ios", 10, false}, live("web", 9)}, false, false},
+	} {
+		if got := Undecided(10, c.cursors, &Rules{}); got != c.want {
+			t.Errorf("%s: %t", name, got)
+		}
+		if got := Undecided(10, c.cursors, &Rules{DespiteDesktop: true}); got != c.despite {
+			t.Errorf("%s, despite desktops: %t", name, got)
+		}
+	}
+}
+
+// The numbers are stored.
+func TestReasonNumbers(t *testing.T) {
+	t.Parallel()
+	words := []string{
+		"push_off", "channel_type", "event", "ephemeral", "disabled", "no_text", "copy", "deleted", "banned", "reached",
+		"reached_desktop", "read", "recalled", "late", "quiet_hours", "level", "no_device", "nothing_to_show", "away", "no_credential",
+	}
+	for i, r := range Reasons() {
+		if i >= len(words) || int(r) != i || r.String() != words[i] {
+			t.Errorf("%d is %s", i, r)
+		}
+	}
+	if n := len(Reasons()); n != len(words) || Reason(n).String() != "unknown" || ReasonNoCredential.String() != "no_credential" || ReasonAway.String() != "away" {
+		t.Errorf("%d reasons", n)
 	}
 }
 

@@ -186,6 +186,17 @@ type Messages interface {
 	// KindNotFound when there is none in this app. Events are not found: they
 	// have a body and entries, and are no messages.
 	Find(ctx context.Context, app chat.AppID, uid chat.UID) (*Append, error)
+
+	// Given is to whom the request was given whose first UID is ref, an event's too,
+	// in its order, and at which offsets of their timelines. Of an open channel's
+	// they are channels, without offsets. KindNotFound when it is not kept any more.
+	Given(ctx context.Context, ref chat.UID) ([]Target, error)
+}
+
+// A Target is one of those to whom a request was given.
+type Target struct {
+	ID     string // of the user or channel
+	Offset uint64
 }
 
 // Apps keeps tenants.
@@ -280,6 +291,9 @@ type Device struct {
 	Epoch  string
 	Offset uint64 // everything up to here was acknowledged
 	SeenAt int64  // Unix ms
+	// Platform is what its client said it runs on when that was stored; empty when
+	// it did not.
+	Platform string
 }
 
 // Devices keeps device cursors.

@@ -90,6 +90,22 @@ func (s *Store) readWhole(ref chat.UID) (*body, life, error) {
 	return b, l, err
 }
 
+// Given implements store.Messages.
+func (s *Store) Given(ctx context.Context, ref chat.UID) ([]store.Target, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	b, _, err := s.readWhole(ref)
+	if err != nil {
+		return nil, err
+	}
+	given := make([]store.Target, len(b.targets))
+	for i, t := range b.targets {
+		given[i] = store.Target{ID: t.id, Offset: t.offset}
+	}
+	return given, nil
+}
+
 // Find implements store.Messages.
 func (s *Store) Find(ctx context.Context, app chat.AppID, uid chat.UID) (*store.Append, error) {
 	if err := ctx.Err(); err != nil {

@@ -17,6 +17,8 @@ type deviceRow struct {
 	Epoch  string `json:"e"`
 	Offset uint64 `json:"o"`
 	SeenAt int64  `json:"t"`
+
+	Platform string `json:"p,omitempty"`
 }
 
 // Devices implements store.Devices.
@@ -35,7 +37,7 @@ func (s *Store) Devices(ctx context.Context, app chat.AppID, user string) ([]sto
 			return fmt.Errorf("device: %w", err)
 		}
 		list = append(list, store.Device{
-			ID: string(key[len(prefix):]), Epoch: row.Epoch, Offset: row.Offset, SeenAt: row.SeenAt,
+			ID: string(key[len(prefix):]), Epoch: row.Epoch, Offset: row.Offset, SeenAt: row.SeenAt, Platform: row.Platform,
 		})
 		return nil
 	})
@@ -107,7 +109,7 @@ func (s *Store) putDevices(ctx context.Context, app chat.AppID, user string, put
 			err = b.Delete(key, nil)
 		case changed[d.ID]:
 			var value []byte
-			value, err = json.Marshal(deviceRow{d.Epoch, d.Offset, d.SeenAt})
+			value, err = json.Marshal(deviceRow{d.Epoch, d.Offset, d.SeenAt, d.Platform})
 			if err == nil {
 				err = b.Set(key, value, nil)
 			}

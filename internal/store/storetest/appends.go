@@ -97,6 +97,16 @@ func testAppendPlaces(e *env) {
 			e.Errorf("%s: found %v, %v", tt.name, found.Targets, found.Placed.First)
 		}
 		e.wantEntries(found.Placed.Entries, a.Placed.Entries)
+		given, err := e.Given(e.ctx, first)
+		if err != nil || len(given) != len(tt.targets) {
+			e.Fatalf("%s: given to %+v, %v", tt.name, given, err)
+		}
+		for _, entry := range a.Placed.Entries {
+			i := entry.UID.IndexIn(first, len(given))
+			if entry.Kind == store.EntryIn && given[i] != (store.Target{ID: entry.User, Offset: entry.Offset}) {
+				e.Errorf("%s: given[%d] is %+v, want %+v", tt.name, i, given[i], entry)
+			}
+		}
 	}
 	for range 2 {
 		for user, want := range timelines {
@@ -227,6 +237,8 @@ func testAppendEphemeral(e *env) {
 	e.wantKind(err, chat.KindNotFound)
 	_, err = e.Find(e.ctx, app, a.Placed.First)
 	e.wantKind(err, chat.KindNotFound)
+	_, err = e.Given(e.ctx, a.Placed.First)
+	e.wantKind(err, chat.KindNotFound)
 	if got := e.committed(); len(got) != 2 || got[1] != a {
 		e.Errorf("OnCommit was told of %d appends", len(got))
 	}
@@ -259,6 +271,10 @@ func testAppendOpen(e *env) {
 	found, err := e.Find(e.ctx, app, a.Placed.First.Plus(1))
 	if err != nil || !slices.Equal(found.Targets, a.Targets) || len(found.Placed.Entries) != 0 {
 		e.Errorf("found %+v, %v", found, err)
+	}
+	given, err := e.Given(e.ctx, a.Placed.First)
+	if err != nil || len(given) != len(a.Targets) || given[1] != (store.Target{ID: a.Targets[1]}) {
+		e.Errorf("given to %+v, %v", given, err)
 	}
 	b := e.send(openMessage("alice", "gone", false), "room1")
 	if _, err := e.Message(e.ctx, b.Placed.First); chat.KindOf(err) != chat.KindNotFound {

@@ -49,6 +49,9 @@ func testEvents(e *env) {
 		if len(a.Placed.Entries) != 2 || a.Placed.Entries[1].Peer != "bob" || a.Placed.Entries[1].Kind != store.EntryOut {
 			e.Fatalf("entries %+v", a.Placed.Entries)
 		}
+		if given, err := e.Given(e.ctx, a.Placed.First); err != nil || len(given) != len(a.Targets) || given[0].ID != a.Targets[0] || given[0].Offset == 0 {
+			e.Errorf("the event was given to %+v, %v", given, err)
+		}
 		if _, err := e.Find(e.ctx, app, a.Placed.First); chat.KindOf(err) != chat.KindNotFound {
 			e.Errorf("an event is found as a message: %v", err)
 		}

@@ -58,8 +58,22 @@ func testPushDevices(e *env) {
 		if got := e.registered(2, "bob"); got != nil {
 			e.Errorf("in another app bob has %q", got)
 		}
+		// The same in bulk, whoever else there is.
+		lists, err := e.PushDevicesOf(e.ctx, app, []string{"zoe", "bobby", "bob", "b", "bo", ""})
+		if err != nil || len(lists) != 6 || len(lists[2]) != 2 || len(lists[4]) != 1 || lists[4][0].Token != "t2" {
+			e.Errorf("in bulk: %+v, %v", lists, err)
+		} else if i := slices.IndexFunc(lists[2], func(d chat.PushDevice) bool { return d.ID == "phone" }); i < 0 || !reflect.DeepEqual(lists[2][i], full) {
+			e.Errorf("in bulk bob has %+v, want %+v", lists[2], full)
+		} else if len(lists[0])+len(lists[1])+len(lists[3])+len(lists[5]) != 0 {
+			e.Errorf("in bulk: %+v", lists)
+		}
+		if lists, err := e.PushDevicesOf(e.ctx, 2, []string{"bob"}); err != nil || len(lists) != 1 || lists[0] != nil {
+			e.Errorf("in bulk, of another app: %+v, %v", lists, err)
+		}
 		e.reopen()
 	}
+	_, err := e.PushDevicesOf(e.ctx, app, []string{"bob", string(make([]byte, 300))})
+	e.wantKind(err, chat.KindTooLong)
 	// A device has one token: a new one takes the place of the old, which is then
 	// nobody's.
 	e.register("bob", "phone", "t3", 9)
@@ -100,7 +114,7 @@ func testPushDevices(e *env) {
 	}
 	e.wantKind(e.PutPushDevice(e.ctx, app, "", &full), chat.KindInvalid)
 	e.wantKind(e.PutPushDevice(e.ctx, app, "bob", &chat.PushDevice{ID: "d", Provider: chat.FCM}), chat.KindInvalid)
-	_, err := e.PushDevices(e.ctx, app, string(make([]byte, 300)))
+	_, err = e.PushDevices(e.ctx, app, string(make([]byte, 300)))
 	e.wantKind(err, chat.KindTooLong)
 
 	if e.place.Crash != nil {

@@ -161,8 +161,8 @@ func testDevices(e *env) {
 	put(store.Device{ID: "b", Epoch: "e1", Offset: 5, SeenAt: 20}, store.Device{ID: "a", Epoch: "e1", Offset: 9, SeenAt: 10})
 	want(store.Device{ID: "a", Epoch: "e1", Offset: 9, SeenAt: 10}, store.Device{ID: "b", Epoch: "e1", Offset: 5, SeenAt: 20})
 	// Not back within an epoch, but in another one, where offsets mean nothing.
-	put(store.Device{ID: "a", Epoch: "e1", Offset: 3, SeenAt: 30}, store.Device{ID: "b", Epoch: "e2", Offset: 1, SeenAt: 40})
-	after := []store.Device{{ID: "a", Epoch: "e1", Offset: 9, SeenAt: 30}, {ID: "b", Epoch: "e2", Offset: 1, SeenAt: 40}}
+	put(store.Device{ID: "a", Epoch: "e1", Offset: 3, SeenAt: 30, Platform: "iOS"}, store.Device{ID: "b", Epoch: "e2", Offset: 1, SeenAt: 40})
+	after := []store.Device{{ID: "a", Epoch: "e1", Offset: 9, SeenAt: 30, Platform: "iOS"}, {ID: "b", Epoch: "e2", Offset: 1, SeenAt: 40}}
 	want(after...)
 	e.reopen()
 	want(after...)
