@@ -67,8 +67,8 @@ var layers = map[string][]string{
 	// The node knows everything that runs in it, and none of its clients.
 	"internal/node": {
 		"api", "internal/admin", "internal/chat", "internal/console", "internal/courier", "internal/directory",
-		"internal/gateway", "internal/room", "internal/serverapi", "internal/store", "internal/store/pebble",
-		"internal/trace",
+		"internal/gateway", "internal/push", "internal/push/dispatch", "internal/push/line", "internal/room", "internal/serverapi",
+		"internal/store", "internal/store/pebble", "internal/trace",
 	},
 
 	// The load generator is a client, however near it sits.

@@ -5,21 +5,23 @@ import (
 	"github.com/parleychat/parley/internal/push"
 )
 
-// Cursors appends how far the user's devices have acknowledged their timeline, as
-// far as that is in memory: of the connections there are, and of those that are gone
-// and not stored yet. What is stored is not among it.
-func (g *Gateway) Cursors(list []push.Cursor, app chat.AppID, user string) []push.Cursor {
+// Cursors are how far the user's devices have acknowledged their timeline, as far as
+// that is in memory: of the connections there are, and of those that are gone and
+// not stored yet. What is stored is not among it. Who has neither costs no memory.
+func (g *Gateway) Cursors(app chat.AppID, user string) (list []push.Cursor, connected bool) {
 	k := userKey{app, user}
-	g.sessions.each(k, func(c *conn) {
+	s := g.sessions.shard(k)
+	s.mu.Lock()
+	for c := s.users[k]; c != nil; c = c.nextOfUser {
 		c.mu.Lock()
-		defer c.mu.Unlock()
-		if c.state == stateClosed {
-			return
-		}
 		// One that is just being let in has acknowledged nothing yet.
-		list = append(list, push.Cursor{Platform: platformOf(c.trail.client), Offset: c.acked, Live: true})
-	})
-	return g.cursors.append(list, k)
+		if c.state != stateClosed {
+			list, connected = append(list, push.Cursor{Platform: platformOf(c.trail.client), Offset: c.acked, Live: true}), true
+		}
+		c.mu.Unlock()
+	}
+	s.mu.Unlock()
+	return g.cursors.append(list, k), connected
 }
 
 // Probe asks the user's connections for a pong, each that has not acknowledged the

@@ -36,6 +36,12 @@ type Config struct {
 
 	Trace bool `default:"true" negatable:"" env:"PARLEY_TRACE" help:"Keep which sessions messages were written to and acknowledged by, for message traces."`
 
+	PushGrace    time.Duration `default:"3s" env:"PARLEY_PUSH_GRACE" placeholder:"DURATION" help:"How long a message may take to be acknowledged until whoever is not connected is notified."`
+	PushPatience time.Duration `default:"10s" env:"PARLEY_PUSH_PATIENCE" placeholder:"DURATION" help:"How much longer it may take where there is a connection, which may be dead."`
+	PushInFlight int           `default:"256" env:"PARLEY_PUSH_IN_FLIGHT" placeholder:"N" help:"Requests to a push provider that are under way at once, for each credential of an app."`
+	PushQueue    int           `default:"2000000" env:"PARLEY_PUSH_QUEUE" placeholder:"N" help:"Notifications that may wait for a push provider, for each credential of an app. Beyond that they are dropped."`
+	PushCA       string        `name:"push-ca" env:"PARLEY_PUSH_CA" placeholder:"FILE" help:"Certificates (PEM) of authorities that are trusted with push providers' addresses besides the machine's own, such as that of a relay."`
+
 	PingInterval    time.Duration `default:"25s" env:"PARLEY_PING_INTERVAL" placeholder:"DURATION" help:"How often clients are pinged."`
 	MinFree         Size          `default:"512MiB" env:"PARLEY_MIN_FREE" placeholder:"SIZE" help:"Refuse writes while the data folder's disk has less free space. 0 turns the check off."`
 	ShutdownTimeout time.Duration `default:"20s" env:"PARLEY_SHUTDOWN_TIMEOUT" placeholder:"DURATION" help:"How long a stop may take before what is under way is cut off."`
@@ -66,6 +72,21 @@ func (c *Config) Check() error {
 	}
 	if c.PingInterval < time.Second || c.PingInterval > time.Hour {
 		fail("ping-interval: from 1s to 1h, got %s", c.PingInterval)
+	}
+	if c.PushGrace < time.Millisecond || c.PushGrace > time.Minute {
+		fail("push-grace: from 1ms to 1m, got %s", c.PushGrace)
+	}
+	if c.PushPatience < time.Millisecond || c.PushPatience > 5*time.Minute {
+		fail("push-patience: from 1ms to 5m, got %s", c.PushPatience)
+	}
+	if c.PushInFlight < 1 || c.PushInFlight > 10_000 {
+		fail("push-in-flight: from 1 to 10000, got %d", c.PushInFlight)
+	}
+	if c.PushQueue < 100 || c.PushQueue > 100_000_000 {
+		fail("push-queue: from 100 to 100000000, got %d", c.PushQueue)
+	}
+	if _, err := loadRoots(c.PushCA); err != nil {
+		errs = append(errs, err)
 	}
 	if c.ShutdownTimeout <= 0 || c.ShutdownTimeout > time.Hour {
 		fail("shutdown-timeout: more than 0 and at most 1h, got %s", c.ShutdownTimeout)

@@ -10,6 +10,7 @@ import (
 func good() Config {
 	return Config{
 		DataDir: DataDir{"data"}, Listen: "127.0.0.1:0", LogFormat: "text", LogLevel: "info", DemoPage: demoAuto,
+		PushGrace: 3 * time.Second, PushPatience: 10 * time.Second, PushInFlight: 256, PushQueue: 1000,
 		PingInterval: 25 * time.Second, ShutdownTimeout: 20 * time.Second, ShutdownSpread: 3 * time.Second,
 	}
 }
@@ -30,6 +31,12 @@ func TestConfigCheck(t *testing.T) {
 		},
 		"app-key, app-secret: ": func(c *Config) { c.AppKey = "k" },
 		"ping-interval: ":       func(c *Config) { c.PingInterval = 0 },
+		"push-grace: ":          func(c *Config) { c.PushGrace = 2 * time.Minute },
+		"push-patience: ":       func(c *Config) { c.PushPatience = 0 },
+		"push-in-flight: ":      func(c *Config) { c.PushInFlight = 0 },
+		"push-queue: ":          func(c *Config) { c.PushQueue = 99 },
+		"push-ca: ":             func(c *Config) { c.PushCA = "missing.pem" },
+		"push-ca: config.go":    func(c *Config) { c.PushCA = "config.go" },
 		"shutdown-timeout: ":    func(c *Config) { c.ShutdownTimeout = 0; c.ShutdownSpread = 0 },
 		"shutdown-spread: ":     func(c *Config) { c.ShutdownSpread = time.Minute },
 		"log-level: ":           func(c *Config) { c.LogLevel = "loud" },

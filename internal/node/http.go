@@ -69,6 +69,9 @@ func (n *Node) openDoors(background context.Context, d *directory.Directory) err
 	})
 	n.gateway.Attach(n.courier)
 	n.gateway.AttachTracer(n.tracer)
+	if err := n.openPush(d); err != nil {
+		return err
+	}
 	calls := serverapi.New(serverapi.Options{
 		Directory: d, Courier: n.courier, Presence: n.gateway, Tracer: n.tracer,
 		Now: n.now, Logger: n.logger, Metrics: n.registry,

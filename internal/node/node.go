@@ -23,6 +23,7 @@ import (
 	"github.com/parleychat/parley/internal/courier"
 	"github.com/parleychat/parley/internal/directory"
 	"github.com/parleychat/parley/internal/gateway"
+	"github.com/parleychat/parley/internal/push/dispatch"
 	"github.com/parleychat/parley/internal/room"
 	"github.com/parleychat/parley/internal/store"
 	"github.com/parleychat/parley/internal/store/pebble"
@@ -46,6 +47,7 @@ type Node struct {
 	courier  *courier.Courier
 	gateway  *gateway.Gateway
 	tracer   *trace.Tracer
+	pushes   *dispatch.Dispatcher
 	service  *admin.Service
 	demo     *console.Console // nil when it is off
 
@@ -96,6 +98,7 @@ func start(ctx context.Context, c Config, logger *slog.Logger, adjust func(*pebb
 	o := pebble.Options{
 		// 0 would ask for the store's own default.
 		Dir: c.Data, Now: time.Now, Logger: logger, Metrics: n.registry, MinFree: max(uint64(c.MinFree), 1),
+		Consumers: consumers,
 		// Nothing is appended, and so committed, before there is a courier.
 		OnCommit: func(commit *store.Commit) { n.courier.OnCommit(commit) },
 	}
@@ -165,6 +168,7 @@ func (n *Node) run(background context.Context) {
 		n.courier.RunBroadcasts,
 		n.gateway.Run,
 		n.tracer.Run,
+		n.pushes.Run,
 		courier.NewIndexer(n.store, n.logger).Run,
 	} {
 		n.work.Go(func() { f(background) })
@@ -294,7 +298,7 @@ func reachable(a net.Addr) string {
 
 // OpenData opens the data folder of a node that does not run, for its owner.
 func OpenData(ctx context.Context, dir string) (admin.API, func() error, error) {
-	s, err := pebble.Open(ctx, pebble.Options{Dir: dir, Logger: slog.New(slog.DiscardHandler)})
+	s, err := pebble.Open(ctx, pebble.Options{Dir: dir, Logger: slog.New(slog.DiscardHandler), Consumers: consumers})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -312,7 +316,7 @@ func Restore(ctx context.Context, dir string) (was, is string, err error) {
 		new   bool
 		epoch *string
 	}{{false, &was}, {true, &is}} {
-		s, err := pebble.Open(ctx, pebble.Options{Dir: dir, Logger: slog.New(slog.DiscardHandler), NewLife: life.new})
+		s, err := pebble.Open(ctx, pebble.Options{Dir: dir, Logger: slog.New(slog.DiscardHandler), Consumers: consumers, NewLife: life.new})
 		if err != nil {
 			return "", "", err
 		}

@@ -21,6 +21,7 @@ type Store interface {
 	store.PushQueue
 	store.PushDevices
 	store.Views
+	User(ctx context.Context, app chat.AppID, id string) (*chat.User, error)
 	Devices(ctx context.Context, app chat.AppID, user string) ([]store.Device, error)
 	Overlays(ctx context.Context, app chat.AppID, uids []chat.UID) ([]*chat.State, error)
 	Epoch() string
@@ -43,8 +44,8 @@ type Sessions interface {
 	// far as this node has that in memory, and whether any is connected.
 	Cursors(app chat.AppID, user string) (list []push.Cursor, connected bool)
 	// Probe asks the user's connections for a pong, each that has not acknowledged
-	// all that it was given.
-	Probe(app chat.AppID, user string)
+	// the entry at offset. It does not wait.
+	Probe(app chat.AppID, user string, offset uint64)
 }
 
 // Options are what a dispatcher works with. Times and sizes that are 0 are the
@@ -69,8 +70,9 @@ type Options struct {
 type Dispatcher struct {
 	Options
 
-	setups sync.Map // chat.AppID → *setup
-	lanes  lanes
+	setups   sync.Map // chat.AppID → *setup
+	deciding *decisions
+	lanes    lanes
 }
 
 // New makes a dispatcher.
@@ -79,7 +81,10 @@ func New(o Options) *Dispatcher {
 	o.Patience = cmp.Or(o.Patience, 10*time.Second)
 	o.InFlight = cmp.Or(o.InFlight, 256)
 	o.Queue = cmp.Or(o.Queue, 2_000_000)
-	return &Dispatcher{Options: o}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Dispatcher{Options: o, deciding: newDecisions(&o)}
 }
 
 // Run works until ctx ends, and waits for what it has started.

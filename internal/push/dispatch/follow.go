@@ -1,6 +1,301 @@
 package dispatch
 
-import "context"
+import (
+	"context"
+	"math"
+	"math/rand/v2"
+	"time"
+
+	"github.com/parleychat/parley/internal/chat"
+	"github.com/parleychat/parley/internal/push"
+	"github.com/parleychat/parley/internal/store"
+)
+
+const (
+	followBatch   = 256                   // records read at a time
+	followTick    = 50 * time.Millisecond // between looks at what is not old enough yet
+	followBackoff = 5 * time.Second
+	// followStint is how long the follower works without a rest, and restFactor how
+	// many times as long it rests, while others send. Deciding is never urgent, and
+	// whoever sends waits for the answer.
+	followStint = 20 * time.Millisecond
+	restFactor  = 3
+	// maxBehind is how far behind its grace the follower may be until it rests no
+	// more.
+	maxBehind = 30 * time.Second
+	// maxJobs and maxReasons are how much is gathered before it is written.
+	maxJobs    = 4000
+	maxReasons = 64 << 10
+	// markEvery is how often the watermark is written while there is nothing else
+	// to write: what was passed without a word is passed again at little cost.
+	markEvery = time.Second
+	// looksTogether is how many looks are read at a time.
+	looksTogether = 64
+)
+
+// A follower decides upon what was accepted, record by record of the log, and what
+// is due to be looked at again. It is of one goroutine.
+type follower struct {
+	d *Dispatcher
+
+	known    bool
+	settled  uint64 // the record up to which all is in change, or written
+	marked   uint64 // the watermark as it is written
+	markedAt time.Time
+	waiting  []store.LogRecord // behind settled: read, and not old enough or not come to yet
+	lookAt   int64             // Unix ms: when the first look is due; math.MaxInt64 for none
+
+	change  store.PushChange
+	reasons int // how many are in change
+
+	scratch scratch
+}
 
 // follow decides upon what was accepted, record by record of the log.
-func (d *Dispatcher) follow(ctx context.Context) { <-ctx.Done() }
+func (d *Dispatcher) follow(ctx context.Context) {
+	pause := time.Duration(0)
+	for f := (&follower{d: d}); ctx.Err() == nil; {
+		err := f.step(ctx)
+		if err == nil || ctx.Err() != nil {
+			pause = 0
+			continue
+		}
+		// What is not written is decided upon again. Full jitter, as all who follow
+		// the log have it.
+		*f = follower{d: d}
+		pause = min(max(2*pause, 100*time.Millisecond), followBackoff)
+		d.Logger.Error("deciding whom to notify failed and will be tried again", "error", err)
+		nap(ctx, rand.N(pause))
+	}
+}
+
+func nap(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// step does what is to be done now, for about a stint, or waits until there may be
+// something.
+func (f *follower) step(ctx context.Context) (err error) {
+	if !f.known {
+		if f.settled, err = f.d.Store.Watermark(ctx, store.PushConsumer); err != nil {
+			return err
+		}
+		f.marked, f.known = f.settled, true
+	}
+	// How long it works is measured on the real clock: it is about the processor.
+	began, head := time.Now(), f.d.Store.LogHead()
+	looked, err := f.looks(ctx)
+	if err != nil {
+		return err
+	}
+	passed, err := f.records(ctx, began)
+	if err != nil {
+		return err
+	}
+	if err := f.write(ctx, time.Since(f.markedAt) >= markEvery); err != nil {
+		return err
+	}
+	if !looked && !passed {
+		return f.wait(ctx)
+	}
+	if f.d.Store.LogHead() != head && f.behind() < maxBehind {
+		nap(ctx, restFactor*time.Since(began))
+	}
+	return nil
+}
+
+// behind is how long ago the first record that waits was old enough.
+func (f *follower) behind() time.Duration {
+	if len(f.waiting) == 0 {
+		return 0
+	}
+	return f.d.Now().Sub(f.due(&f.waiting[0]))
+}
+
+// due is when the record is old enough to be decided upon.
+func (f *follower) due(r *store.LogRecord) time.Time { return time.UnixMilli(r.At).Add(f.d.Grace) }
+
+// wait returns when there may be something to do, in a moment at the latest if
+// something waits for its time: the clock that counts need not be the machine's.
+func (f *follower) wait(ctx context.Context) error {
+	if len(f.waiting) > 0 {
+		nap(ctx, followTick)
+		return nil
+	}
+	until := ctx
+	if f.lookAt != math.MaxInt64 || f.settled != f.marked {
+		var cancel context.CancelFunc
+		until, cancel = context.WithTimeout(ctx, followTick)
+		defer cancel()
+	}
+	if err := f.d.Store.WaitLog(until, f.settled); err != nil && until.Err() == nil {
+		return err
+	}
+	return nil
+}
+
+// records passes those that are old enough, for as long as a stint lasts, and
+// reports whether there were any.
+func (f *follower) records(ctx context.Context, began time.Time) (passed bool, err error) {
+	for {
+		if len(f.waiting) == 0 {
+			if f.waiting, err = f.d.Store.ReadLog(ctx, f.settled, followBatch); err != nil {
+				return passed, err
+			}
+		}
+		f.d.deciding.tell(f.waiting)
+		if len(f.waiting) == 0 || f.due(&f.waiting[0]).After(f.d.Now()) {
+			return passed, nil
+		}
+		if passed && time.Since(began) >= followStint {
+			return passed, nil
+		}
+		r := &f.waiting[0]
+		for _, ref := range r.Refs {
+			if err := f.request(ctx, r, ref); err != nil {
+				return passed, err
+			}
+			if err := f.writeFull(ctx); err != nil {
+				return passed, err
+			}
+		}
+		f.settled, f.waiting, passed = r.Seq, f.waiting[1:], true
+	}
+}
+
+// looks decides for good upon who was given more time, and reports whether there
+// was anybody.
+func (f *follower) looks(ctx context.Context) (looked bool, err error) {
+	for f.d.Now().UnixMilli() >= f.lookAt {
+		list, err := f.d.Store.PushLooks(ctx, f.d.Now().UnixMilli(), looksTogether)
+		if err != nil {
+			return looked, err
+		}
+		for i := range list {
+			if err := f.lookAgain(ctx, &list[i]); err != nil {
+				return looked, err
+			}
+			f.change.Looked = append(f.change.Looked, list[i])
+			if err := f.writeFull(ctx); err != nil {
+				return looked, err
+			}
+		}
+		// Looks are read again, so those that were done must be gone.
+		if err := f.write(ctx, false); err != nil {
+			return looked, err
+		}
+		looked = looked || len(list) > 0
+		f.lookAt = math.MaxInt64
+		if next, err := f.d.Store.PushLooks(ctx, math.MaxInt64, 1); err != nil {
+			return looked, err
+		} else if len(next) > 0 {
+			f.lookAt = next[0].Due
+		}
+		if looked {
+			return looked, nil // records have their turn
+		}
+	}
+	return looked, nil
+}
+
+// writeFull writes what has gathered if it is much. The watermark stays behind the
+// record that is being passed.
+func (f *follower) writeFull(ctx context.Context) error {
+	if len(f.change.Put) < maxJobs && f.reasons < maxReasons {
+		return nil
+	}
+	return f.write(ctx, true)
+}
+
+// write writes what has gathered, together with how far the log was passed. Where
+// nothing has, that alone is written only if mark says so.
+func (f *follower) write(ctx context.Context, mark bool) error {
+	c := &f.change
+	if len(c.Put)+len(c.Look)+len(c.Looked)+len(c.Reasons) == 0 && !(mark && f.settled != f.marked) {
+		return nil
+	}
+	for i := range c.Look {
+		f.lookAt = min(f.lookAt, c.Look[i].Due)
+	}
+	c.Watermark = f.settled
+	if err := f.d.write(ctx, c); err != nil {
+		return err
+	}
+	f.marked, f.markedAt = f.settled, time.Now()
+	f.reasons = 0
+	clear(c.Put)
+	*c = store.PushChange{Put: c.Put[:0]}
+	return nil
+}
+
+// A request is one that is being decided upon.
+type request struct {
+	app    *chat.App
+	rules  push.Rules
+	setup  *setup
+	ref    chat.UID
+	send   *push.Send
+	effect push.Effect
+	given  []store.Target
+	due    int64 // Unix ms: when its jobs are
+	final  bool  // nobody is given more time
+}
+
+// request decides upon one request of a record. One that notifies nobody, whoever
+// it was given to, leaves nothing behind.
+func (f *follower) request(ctx context.Context, r *store.LogRecord, ref store.Ref) error {
+	q, err := f.open(ctx, ref.App, ref.UID)
+	if err != nil || q == nil {
+		return err
+	}
+	q.due = f.due(r).UnixMilli()
+	return f.decide(ctx, q, nil)
+}
+
+// lookAgain decides upon those of a request who were given more time.
+func (f *follower) lookAgain(ctx context.Context, l *store.PushLook) error {
+	q, err := f.open(ctx, l.App, l.Ref)
+	if err != nil || q == nil {
+		return err
+	}
+	q.due, q.final = l.Due, true
+	return f.decide(ctx, q, l.Targets)
+}
+
+// open reads a request, as far as it may notify anybody; otherwise it is nil.
+func (f *follower) open(ctx context.Context, id chat.AppID, ref chat.UID) (*request, error) {
+	app := f.d.Directory.AppByID(id)
+	if app == nil {
+		return nil, nil
+	}
+	q := &request{app: app, rules: push.RulesOf(&app.Settings), ref: ref}
+	if !q.rules.Enabled {
+		return nil, nil
+	}
+	var err error
+	if q.setup, err = f.d.setupOf(ctx, app); err != nil || len(q.setup.credentials) == 0 {
+		return nil, err
+	}
+	m, err := f.d.Store.Message(ctx, ref)
+	if chat.KindOf(err) == chat.KindNotFound {
+		return nil, nil // expired before we came by
+	}
+	if err != nil {
+		return nil, err
+	}
+	q.send = push.NewSend(m)
+	var reason push.Reason
+	if q.effect, reason = q.send.Decide(&q.rules); q.effect == push.None {
+		f.d.deciding.message(reason)
+		return nil, nil
+	}
+	if q.given, err = f.d.Store.Given(ctx, ref); chat.KindOf(err) == chat.KindNotFound {
+		return nil, nil
+	}
+	return q, err
+}

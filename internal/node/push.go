@@ -1,0 +1,58 @@
+package node
+
+import (
+	"crypto/x509"
+	"fmt"
+	"os"
+
+	"github.com/parleychat/parley/internal/chat"
+	"github.com/parleychat/parley/internal/directory"
+	"github.com/parleychat/parley/internal/push"
+	"github.com/parleychat/parley/internal/push/dispatch"
+	"github.com/parleychat/parley/internal/push/line"
+	"github.com/parleychat/parley/internal/store"
+)
+
+// openPush puts together what notifies those who are away.
+func (n *Node) openPush(d *directory.Directory) error {
+	roots, err := loadRoots(n.config.PushCA)
+	if err != nil {
+		return err
+	}
+	n.pushes = dispatch.New(dispatch.Options{
+		Store: n.store, Directory: d, Sessions: n.gateway,
+		Adapter: func(c *chat.PushCredential) (push.Adapter, error) { return adapterOf(c, line.Options{Roots: roots}) },
+		Now:     n.now, Logger: n.logger, Metrics: n.registry,
+		Grace: n.config.PushGrace, Patience: n.config.PushPatience,
+		InFlight: n.config.PushInFlight, Queue: n.config.PushQueue,
+	})
+	return nil
+}
+
+// loadRoots are the authorities that the machine trusts, and those in the file. nil,
+// without a file, is the machine's own.
+func loadRoots(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("push-ca: %w", err)
+	}
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		return nil, fmt.Errorf("push-ca: the machine's own certificates: %w", err)
+	}
+	if !roots.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("push-ca: %s has no certificate (PEM)", file)
+	}
+	return roots, nil
+}
+
+// adapterOf is what takes notifications to the credential's provider.
+func adapterOf(c *chat.PushCredential, _ line.Options) (push.Adapter, error) {
+	return nil, fmt.Errorf("notifications through %s are not built yet", c.Provider)
+}
+
+// consumers are those who follow the log besides the engine's own index.
+var consumers = []string{store.PushConsumer}

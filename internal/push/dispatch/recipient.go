@@ -1,0 +1,315 @@
+package dispatch
+
+import (
+	"context"
+	"hash/fnv"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/parleychat/parley/internal/chat"
+	"github.com/parleychat/parley/internal/push"
+	"github.com/parleychat/parley/internal/store"
+)
+
+// A candidate is a recipient who is not decided upon by what is in memory.
+type candidate struct {
+	at    int // place among the request's targets
+	reach push.Reach
+	open  bool // a connection of theirs is there that could still make up for a notification
+}
+
+// scratch is what deciding needs, kept for the next request.
+type scratch struct {
+	candidates []candidate
+	users      []string // who they are
+}
+
+// decide decides upon those of the request's recipients who stand at these places,
+// growing; all when it is nil. What follows goes into the change.
+//
+// What is in memory is asked first, and then whether anything is registered: most
+// people are decided upon without another read.
+func (f *follower) decide(ctx context.Context, q *request, places []int) error {
+	n := len(q.given)
+	if places != nil {
+		n = len(places)
+	}
+	if n == 0 {
+		return nil
+	}
+	now := f.d.Now()
+	reasons := make([]uint8, n)
+	at := func(i int) int {
+		if places == nil {
+			return i
+		}
+		return places[i]
+	}
+
+	if q.send.Type() == push.Recall {
+		told, known, err := f.recalls(ctx, q, now)
+		if err != nil {
+			return err
+		}
+		if !known || !told {
+			for i := range reasons {
+				if reasons[i] = uint8(push.ReasonRecalled); !known {
+					reasons[i] = store.PushUndecided
+				}
+			}
+			f.settle(q, now, places, reasons)
+			return nil
+		}
+	}
+
+	s := &f.scratch
+	s.candidates, s.users = s.candidates[:0], s.users[:0]
+	for i := range reasons {
+		t := &q.given[at(i)]
+		if t.ID == q.send.Message.From {
+			reasons[i] = uint8(push.ReasonCopy)
+			continue
+		}
+		c := candidate{at: i}
+		if list, _ := f.d.Sessions.Cursors(q.app.ID, t.ID); len(list) > 0 {
+			if c.reach = push.ReachOf(t.Offset, list); c.reach != push.Away {
+				if reason, enough := reachedBy(c.reach, &q.rules); enough {
+					reasons[i] = uint8(reason)
+					continue
+				}
+			}
+			c.open = !q.final && push.Undecided(t.Offset, list, &q.rules)
+		}
+		s.candidates, s.users = append(s.candidates, c), append(s.users, t.ID)
+	}
+	devices, err := f.d.Store.PushDevicesOf(ctx, q.app.ID, s.users)
+	if err != nil {
+		return err
+	}
+	for i, c := range s.candidates {
+		t := &q.given[at(c.at)]
+		switch {
+		case len(devices[i]) == 0:
+			reasons[c.at] = uint8(push.ReasonNoDevice)
+		case c.open:
+			reasons[c.at] = store.PushUndecided
+			f.d.Sessions.Probe(q.app.ID, t.ID, t.Offset)
+		default:
+			reason, err := f.recipient(ctx, q, at(c.at), c.reach, devices[i], now)
+			if err != nil {
+				return err
+			}
+			reasons[c.at] = uint8(reason)
+		}
+	}
+	f.settle(q, now, places, reasons)
+	return nil
+}
+
+// reachedBy is the reason for which somebody is not notified whom the message has
+// reached there, if that is enough.
+func reachedBy(reach push.Reach, rules *push.Rules) (reason push.Reason, enough bool) {
+	if reach == push.Phone {
+		return push.ReasonReached, true
+	}
+	return push.ReasonDesktop, reach == push.Desk && !rules.DespiteDesktop
+}
+
+// settle puts into the change the reasons of those who are decided upon, and that
+// the others are looked at again.
+func (f *follower) settle(q *request, now time.Time, places []int, reasons []uint8) {
+	if slices.Contains(reasons, store.PushUndecided) {
+		l := store.PushLook{Due: now.Add(f.d.Patience).UnixMilli(), Ref: q.ref, App: q.app.ID}
+		rest, decided := make([]int, 0, len(reasons)), reasons[:0]
+		for i, r := range reasons {
+			at := i
+			if places != nil {
+				at = places[i]
+			}
+			if r == store.PushUndecided {
+				l.Targets = append(l.Targets, at)
+			} else {
+				rest, decided = append(rest, at), append(decided, r)
+			}
+		}
+		f.change.Look = append(f.change.Look, l)
+		if places, reasons = rest, decided; len(rest) == 0 {
+			return
+		}
+	}
+	f.change.Reasons = append(f.change.Reasons, store.PushReasonsOf{Ref: q.ref, Count: len(q.given), Targets: places, Reasons: reasons})
+	f.reasons += len(reasons)
+	for _, r := range reasons {
+		f.d.deciding.recipient(q.effect, push.Reason(r))
+	}
+}
+
+// recipient decides upon somebody with devices, and puts the jobs for those that
+// are to be notified into the change.
+func (f *follower) recipient(ctx context.Context, q *request, place int, reach push.Reach, devices []chat.PushDevice, now time.Time) (push.Reason, error) {
+	m, t, uid := q.send.Message, &q.given[place], q.ref.Plus(place)
+	stored, err := f.d.Store.Devices(ctx, q.app.ID, t.ID)
+	if err != nil {
+		return 0, err
+	}
+	for i := range stored {
+		// Of another epoch, offsets say nothing.
+		if d := &stored[i]; d.Epoch == f.d.Store.Epoch() {
+			reach = max(reach, push.ReachOf(t.Offset, []push.Cursor{{Platform: d.Platform, Offset: d.Offset}}))
+		}
+	}
+	if reason, enough := reachedBy(reach, &q.rules); enough {
+		return reason, nil
+	}
+	r := push.Recipient{ID: t.ID, Reach: reach, Devices: devices}
+	user, err := f.d.Store.User(ctx, q.app.ID, t.ID)
+	switch {
+	case err == nil:
+		r.Deleted, r.Banned = user.Deleted(), user.Banned(now)
+	case chat.KindOf(err) != chat.KindNoUser:
+		return 0, err
+	}
+	if err := f.sight(ctx, q, &r, t.ID, uid); err != nil {
+		return 0, err
+	}
+	preferences, err := f.d.Store.Preferences(ctx, q.app.ID, t.ID)
+	if err != nil {
+		return 0, err
+	}
+	if preferences != nil {
+		r.Notify.Quiet, r.Notify.Type = preferences.Quiet, preferences.Levels[m.ChannelType]
+	}
+
+	sentAt := time.UnixMilli(q.ref.Millis())
+	d := push.Decide(q.send, &r, &q.rules, now, sentAt)
+	if d.Effect == push.None {
+		return d.Reason, nil
+	}
+	job := store.PushJob{
+		PushPlace: store.PushPlace{Due: q.due, UID: uid, User: t.ID}, Priority: priorityOf(q.send, d.Effect, t.ID),
+		Silent: d.Effect == push.Silent, Ref: q.ref, MadeAt: now.UnixMilli(),
+		Expires: sentAt.Add(push.Lifetime(q.send.Type(), d.Effect, q.rules.Lifetime)).UnixMilli(),
+	}
+	reason := push.ReasonNoCredential
+	for i := range devices {
+		to := &devices[i]
+		if d.Devices[i] == push.None {
+			continue
+		}
+		c := q.setup.credential(to)
+		if c == nil {
+			continue
+		}
+		j := job
+		j.Lane, j.Device, j.Collapse = laneOf(q.app.ID, c), to.ID, collapseOf(q.send, to.Provider)
+		f.change.Put = append(f.change.Put, j)
+		reason = d.Reason
+	}
+	return reason, nil
+}
+
+// sight fills in what the recipient has made of the message and its channel.
+func (f *follower) sight(ctx context.Context, q *request, r *push.Recipient, user string, uid chat.UID) error {
+	m := q.send.Message
+	ch := store.ChannelRef{App: q.app.ID, Owner: user, Type: m.ChannelType, Channel: m.From}
+	view, err := f.d.Store.View(ctx, ch)
+	if err != nil {
+		return err
+	}
+	about := uid // what of the channel it is about
+	if q.send.Type() == push.Recall {
+		// Who has read what is recalled is still told that it was; who has thrown it
+		// away is not.
+		about = m.Event.UID
+		r.Read = view != nil && view.ReadUpTo.Compare(uid) >= 0
+	} else {
+		r.Read = view.Settled().Compare(uid) >= 0
+	}
+	if view != nil {
+		r.Notify.Channel = view.Level
+		r.Read = r.Read || view.ClearedUpTo.Compare(about) >= 0 || view.RemovedUpTo.Compare(about) >= 0
+	}
+	marks, err := f.d.Store.Marks(ctx, ch, about, about)
+	if err != nil {
+		return err
+	}
+	for i := range marks {
+		switch marks[i].Mark {
+		case store.MarkHidden:
+			r.Read = true
+		case store.MarkRead:
+			r.Read = r.Read || about == uid
+		case store.MarkRecalled:
+			r.Recalled = true
+		}
+	}
+	return nil
+}
+
+// recalls says whether a recall is told to its recipient at all: to who was
+// notified of what it takes back, or has seen it. known is false as long as that is
+// not decided upon.
+func (f *follower) recalls(ctx context.Context, q *request, now time.Time) (told, known bool, err error) {
+	uid := q.send.Message.Event.UID
+	found, err := f.d.Store.Find(ctx, q.app.ID, uid)
+	if chat.KindOf(err) == chat.KindNotFound {
+		return false, true, nil
+	}
+	if err != nil {
+		return false, false, err
+	}
+	if effect, _ := push.NewSend(found.Message).Decide(&q.rules); effect == push.None {
+		return false, true, nil
+	}
+	// The reason may be among what is not written yet.
+	if err := f.write(ctx, false); err != nil {
+		return false, false, err
+	}
+	reasons, err := f.d.Store.PushReasons(ctx, found.Placed.First)
+	if err != nil {
+		return false, false, err
+	}
+	if i := uid.IndexIn(found.Placed.First, len(found.Targets)); i < len(reasons) && reasons[i] != store.PushUndecided {
+		switch push.Reason(reasons[i]) {
+		case push.ReasonAway, push.ReasonReached, push.ReasonDesktop, push.ReasonRead:
+			return true, true, nil
+		}
+		return false, true, nil
+	}
+	// It is being looked at again, which is over before this is looked at again; or
+	// it never was, or that is not kept any more.
+	return false, q.final || now.Sub(uid.Time()) > f.d.Grace+2*f.d.Patience, nil
+}
+
+// priorityOf is the priority of a job: calls first, then mentions, then others, and
+// what nobody sees last.
+func priorityOf(s *push.Send, effect push.Effect, user string) uint8 {
+	switch {
+	case effect == push.Silent:
+		return 3
+	case strings.HasPrefix(s.Type(), "RC:VC"): // as push.Lifetime has it
+		return 0
+	case s.Mention.Of(user):
+		return 1
+	}
+	return 2
+}
+
+// collapseOf is what the sender wants the notification to take the place of, with
+// this provider; 0 for nothing.
+func collapseOf(s *push.Send, p chat.PushProvider) uint64 {
+	key := ""
+	switch p {
+	case chat.APNs:
+		key = s.Ext.APNs.CollapseID
+	case chat.FCM:
+		key = s.Ext.FCM.CollapseKey
+	}
+	if key == "" {
+		return 0
+	}
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(key))
+	return max(h.Sum64(), 1)
+}
