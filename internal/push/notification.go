@@ -39,6 +39,7 @@ type Notification struct {
 	HasBadge         bool // whether the badge is to be set to Badge
 
 	Expires time.Time // nobody is to be told later; zero is never
+	Without Option    // what the provider has refused of it
 	Ext     *Ext      // what the sender wants of each provider; nil for nothing
 }
 

@@ -1,6 +1,7 @@
 package push
 
 import (
+	"strconv"
 	"strings"
 	"unicode"
 
@@ -56,6 +57,7 @@ type Words struct {
 	App      string // the app's language
 	Template *chat.PushTemplate
 	Hide     bool // the device does not want details shown
+	More     int  // how many other messages it stands for
 }
 
 // maxBody is as much of a message as any notification says, in characters. No
@@ -65,6 +67,8 @@ const maxBody = 1000
 // Compose gives title and body. Of several that could say it, what the sender said
 // for those who are mentioned comes first, then what they said for everybody, then
 // the template, then what messages of the type say by default.
+//
+// One that stands for several messages says how many they are.
 //
 // Where details are hidden, and the sender does not insist, it says only from whom
 // something came.
@@ -76,6 +80,9 @@ func Compose(w *Words) (title, body string) {
 		name = w.Channel
 	}
 	words := wordsIn(w.Language, w.App)
+	if w.More > 0 {
+		return Truncate(name, MaxTitle, Characters), strings.ReplaceAll(words.many, "{n}", strconv.Itoa(w.More+1))
+	}
 	if w.Hide && !s.Ext.ForceShow {
 		return Truncate(name, MaxTitle, Characters), words.hidden
 	}
@@ -149,6 +156,7 @@ func defaultBody(s *Send, words *language, sender string) string {
 // A language is what notifications say by themselves in one.
 type language struct {
 	hidden   string // of messages of which nothing is to be said
+	many     string // of more messages than are told of one by one
 	recalled string
 	types    map[string]string
 }
@@ -164,20 +172,20 @@ func wordsIn(tags ...string) *language {
 
 // languages are those in which there are texts.
 var languages = map[string]*language{
-	"en":      texts("New message", "{sender} recalled a message", "Image", "Animation", "Voice message", "Video", "File", "Location", "Chat history"),
-	"de":      texts("Neue Nachricht", "{sender} hat eine Nachricht zurückgezogen", "Bild", "Animation", "Sprachnachricht", "Video", "Datei", "Standort", "Chatverlauf"),
-	"fr":      texts("Nouveau message", "{sender} a retiré un message", "Image", "Animation", "Message vocal", "Vidéo", "Fichier", "Position", "Historique"),
-	"es":      texts("Nuevo mensaje", "{sender} retiró un mensaje", "Imagen", "Animación", "Mensaje de voz", "Vídeo", "Archivo", "Ubicación", "Historial de chat"),
-	"pt":      texts("Nova mensagem", "{sender} retirou uma mensagem", "Imagem", "Animação", "Mensagem de voz", "Vídeo", "Arquivo", "Localização", "Histórico da conversa"),
-	"it":      texts("Nuovo messaggio", "{sender} ha ritirato un messaggio", "Immagine", "Animazione", "Messaggio vocale", "Video", "File", "Posizione", "Cronologia chat"),
-	"ja":      texts("新着メッセージ", "{sender}がメッセージを取り消しました", "画像", "アニメーション", "ボイスメッセージ", "動画", "ファイル", "位置情報", "チャット履歴"),
-	"ko":      texts("새 메시지", "{sender}님이 메시지를 회수했습니다", "사진", "움직이는 이미지", "음성 메시지", "동영상", "파일", "위치", "대화 기록"),
-	"zh":      texts("您收到了一条新消息", "{sender}撤回了一条消息", "图片", "动画表情", "语音", "视频", "文件", "位置", "聊天记录"),
-	"zh-Hant": texts("您收到了一則新訊息", "{sender}收回了一則訊息", "圖片", "動畫表情", "語音", "影片", "檔案", "位置", "聊天記錄"),
+	"en":      texts("New message", "{n} new messages", "{sender} recalled a message", "Image", "Animation", "Voice message", "Video", "File", "Location", "Chat history"),
+	"de":      texts("Neue Nachricht", "{n} neue Nachrichten", "{sender} hat eine Nachricht zurückgezogen", "Bild", "Animation", "Sprachnachricht", "Video", "Datei", "Standort", "Chatverlauf"),
+	"fr":      texts("Nouveau message", "{n} nouveaux messages", "{sender} a retiré un message", "Image", "Animation", "Message vocal", "Vidéo", "Fichier", "Position", "Historique"),
+	"es":      texts("Nuevo mensaje", "{n} mensajes nuevos", "{sender} retiró un mensaje", "Imagen", "Animación", "Mensaje de voz", "Vídeo", "Archivo", "Ubicación", "Historial de chat"),
+	"pt":      texts("Nova mensagem", "{n} novas mensagens", "{sender} retirou uma mensagem", "Imagem", "Animação", "Mensagem de voz", "Vídeo", "Arquivo", "Localização", "Histórico da conversa"),
+	"it":      texts("Nuovo messaggio", "{n} nuovi messaggi", "{sender} ha ritirato un messaggio", "Immagine", "Animazione", "Messaggio vocale", "Video", "File", "Posizione", "Cronologia chat"),
+	"ja":      texts("新着メッセージ", "新着メッセージ{n}件", "{sender}がメッセージを取り消しました", "画像", "アニメーション", "ボイスメッセージ", "動画", "ファイル", "位置情報", "チャット履歴"),
+	"ko":      texts("새 메시지", "새 메시지 {n}개", "{sender}님이 메시지를 회수했습니다", "사진", "움직이는 이미지", "음성 메시지", "동영상", "파일", "위치", "대화 기록"),
+	"zh":      texts("您收到了一条新消息", "{n}条新消息", "{sender}撤回了一条消息", "图片", "动画表情", "语音", "视频", "文件", "位置", "聊天记录"),
+	"zh-Hant": texts("您收到了一則新訊息", "{n}則新訊息", "{sender}收回了一則訊息", "圖片", "動畫表情", "語音", "影片", "檔案", "位置", "聊天記錄"),
 }
 
-func texts(hidden, recalled, image, animation, voice, video, file, location, combined string) *language {
-	return &language{hidden, recalled, map[string]string{
+func texts(hidden, many, recalled, image, animation, voice, video, file, location, combined string) *language {
+	return &language{hidden, many, recalled, map[string]string{
 		"RC:ImgMsg": "[" + image + "]", "RC:GIFMsg": "[" + animation + "]",
 		"RC:HQVCMsg": "[" + voice + "]", "RC:VcMsg": "[" + voice + "]",
 		"RC:SightMsg": "[" + video + "]", "RC:FileMsg": "[" + file + "]", "RC:LBSMsg": "[" + location + "]",

@@ -103,6 +103,7 @@ type PushJob struct {
 	Kind     PushKind
 	Silent   bool
 	Ref      chat.UID // first UID of the request: names the stored body
+	Offset   uint64   // of the entry in the user's timeline; 0 when it has none
 	MadeAt   int64    // Unix ms: when it was decided upon; later registrations are others
 	Expires  int64    // Unix ms: nobody is to be told later
 	Attempts uint8

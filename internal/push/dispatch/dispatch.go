@@ -73,6 +73,9 @@ type Dispatcher struct {
 	setups   sync.Map // chat.AppID → *setup
 	deciding *decisions
 	lanes    lanes
+	sends    sends
+	settler  *settler
+	metrics  *metrics
 }
 
 // New makes a dispatcher.
@@ -84,19 +87,32 @@ func New(o Options) *Dispatcher {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Dispatcher{Options: o, deciding: newDecisions(&o)}
+	d := &Dispatcher{Options: o, deciding: newDecisions(&o)}
+	d.lanes.d = d
+	d.settler = newSettler(o.Store, d.warn)
+	d.metrics = newMetrics(o.Metrics)
+	return d
 }
 
 // Run works until ctx ends, and waits for what it has started.
 func (d *Dispatcher) Run(ctx context.Context) {
 	var wg sync.WaitGroup
-	wg.Go(func() { d.follow(ctx) })
-	wg.Go(func() { d.runLanes(ctx) })
+	// What was waiting is counted before more is added to it.
+	found := make(chan struct{})
+	wg.Go(func() { d.runLanes(ctx, found) })
+	wg.Go(func() {
+		select {
+		case <-found:
+			d.follow(ctx)
+		case <-ctx.Done():
+		}
+	})
 	wg.Wait()
 }
 
 // write writes a change, and tells the lanes of its new jobs.
 func (d *Dispatcher) write(ctx context.Context, c *store.PushChange) error {
+	d.lanes.admit(c, d.Now())
 	if err := d.Store.ChangePush(ctx, c); err != nil {
 		return err
 	}

@@ -1,0 +1,206 @@
+package dispatch
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/parleychat/parley/internal/chat"
+	"github.com/parleychat/parley/internal/push"
+	"github.com/parleychat/parley/internal/store"
+)
+
+// A composed notification, and the lane by which its device is notified now.
+type composed struct {
+	push.Notification
+	lane store.PushLane
+}
+
+// compose makes the notification of a job from what is so now, or says how the job
+// ends without one.
+func (d *Dispatcher) compose(ctx context.Context, j *store.PushJob) (*composed, *store.PushOutcome, error) {
+	end := func(class string) (*composed, *store.PushOutcome, error) {
+		return nil, &store.PushOutcome{Class: class, Code: j.Code}, nil
+	}
+	now := d.Now()
+	if j.Expires <= now.UnixMilli() {
+		return end("expired")
+	}
+	app := d.Directory.AppByID(j.Lane.App)
+	if app == nil {
+		return end("off")
+	}
+	rules := rulesOf(app)
+	if !rules.Enabled {
+		return end("off")
+	}
+	setup, err := d.setupOf(ctx, app)
+	if err != nil {
+		return nil, nil, err
+	}
+	devices, err := d.Store.PushDevices(ctx, app.ID, j.User)
+	if err != nil {
+		return nil, nil, err
+	}
+	var to *chat.PushDevice
+	for i := range devices {
+		if devices[i].ID == j.Device {
+			to = &devices[i]
+		}
+	}
+	if to == nil {
+		return end("gone")
+	}
+	c := setup.credential(to)
+	if c == nil {
+		return end("gone")
+	}
+	s, err := d.sends.of(ctx, d.Store, j.Ref)
+	if chat.KindOf(err) == chat.KindNotFound {
+		return end("expired")
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	channel := s.Message.From
+	if j.Kind == store.PushMessage {
+		class, err := d.overtaken(ctx, app, j, s, channel)
+		if err != nil {
+			return nil, nil, err
+		}
+		if class != "" {
+			return end(class)
+		}
+	}
+
+	effect := push.Alert
+	if j.Silent {
+		effect = push.Silent
+	}
+	w := &push.Words{
+		Send: s, User: j.User, Sender: s.Message.From, Language: to.Language, App: rules.Language, Hide: to.HideDetails, More: int(j.Held),
+	}
+	if effect == push.Alert {
+		if w.Sender, err = d.nameOf(ctx, app, s.Message.From); err != nil {
+			return nil, nil, err
+		}
+		if s.Ext.TemplateID != "" {
+			w.Template = setup.templates[s.Ext.TemplateID]
+		}
+	}
+	n := s.Notification(app.ID, j.UID, channel, *to, effect, time.UnixMilli(j.UID.Millis()), &rules, w)
+	n.Expires = time.UnixMilli(j.Expires)
+	n.Without = push.Option(j.Without)
+	if j.Kind == store.PushWithdraw {
+		n.Removes = j.UID
+	}
+	return &composed{n, laneOf(app.ID, c)}, nil, nil
+}
+
+// nameOf is the name that a user has, and their id where they have none.
+func (d *Dispatcher) nameOf(ctx context.Context, app *chat.App, user string) (string, error) {
+	u, err := d.Directory.User(ctx, app, user)
+	switch {
+	case chat.KindOf(err) == chat.KindNoUser:
+		return user, nil
+	case err != nil:
+		return "", err
+	case u.Name == "":
+		return user, nil
+	}
+	return u.Name, nil
+}
+
+// overtaken says what has made the notification pointless since it was decided
+// upon: nothing is worse than to be told of what one has just read.
+func (d *Dispatcher) overtaken(ctx context.Context, app *chat.App, j *store.PushJob, s *push.Send, channel string) (string, error) {
+	ch := store.ChannelRef{App: app.ID, Owner: j.User, Type: s.Message.ChannelType, Channel: channel}
+	view, err := d.Store.View(ctx, ch)
+	if err != nil {
+		return "", err
+	}
+	if view.Settled().Compare(j.UID) >= 0 {
+		return "read", nil
+	}
+	states, err := d.Store.Overlays(ctx, app.ID, []chat.UID{j.UID})
+	if err != nil {
+		return "", err
+	}
+	if st := states[0]; st != nil && st.Recall != nil {
+		return "recalled", nil
+	}
+	marks, err := d.Store.Marks(ctx, ch, j.UID, j.UID)
+	if err != nil {
+		return "", err
+	}
+	for i := range marks {
+		if marks[i].Mark == store.MarkRecalled {
+			return "recalled", nil
+		}
+		return "read", nil
+	}
+	// Who has come back while the job waited has seen the message on their way.
+	if j.Offset > 0 && (j.Attempts > 0 || d.Now().UnixMilli()-j.MadeAt >= longWait.Milliseconds()) {
+		reach, err := d.reach(ctx, app.ID, j.User, j.Offset)
+		if err != nil {
+			return "", err
+		}
+		if reach == push.Phone || reach == push.Desk && !rulesOf(app).DespiteDesktop {
+			return "reached", nil
+		}
+	}
+	return "", nil
+}
+
+// longWait is how long a job waits until it is asked again whom it reached.
+const longWait = 5 * time.Second
+
+// reach is where the user has acknowledged the entry at the offset by now.
+func (d *Dispatcher) reach(ctx context.Context, app chat.AppID, user string, offset uint64) (push.Reach, error) {
+	list, _ := d.Sessions.Cursors(app, user)
+	reach := push.ReachOf(offset, list)
+	if reach == push.Phone {
+		return reach, nil
+	}
+	devices, err := d.Store.Devices(ctx, app, user)
+	if err != nil {
+		return 0, err
+	}
+	list = list[:0:0]
+	for i := range devices {
+		if devices[i].Epoch == d.Store.Epoch() {
+			list = append(list, push.Cursor{Offset: devices[i].Offset})
+		}
+	}
+	return max(reach, push.ReachOf(offset, list)), nil
+}
+
+// sends keeps the messages that are being notified of: one message has many
+// recipients, one after the other.
+type sends struct {
+	mu   sync.Mutex
+	list map[chat.UID]*push.Send
+}
+
+const maxSends = 1024
+
+func (c *sends) of(ctx context.Context, s Store, ref chat.UID) (*push.Send, error) {
+	c.mu.Lock()
+	v := c.list[ref]
+	c.mu.Unlock()
+	if v != nil {
+		return v, nil
+	}
+	m, err := s.Message(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	v = push.NewSend(m)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.list == nil || len(c.list) >= maxSends {
+		c.list = make(map[chat.UID]*push.Send, maxSends)
+	}
+	c.list[ref] = v
+	return v, nil
+}

@@ -1,0 +1,880 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"math"
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/parleychat/parley/internal/chat"
+	"github.com/parleychat/parley/internal/push"
+	"github.com/parleychat/parley/internal/store"
+)
+
+const (
+	pageSize     = 1000             // jobs read at once
+	maxAttempts  = 8                // that count
+	maxBackoff   = 10 * time.Minute // between two attempts
+	breakAfter   = 10               // failures in a row
+	probePause   = 10 * time.Second // between attempts while the breaker is open
+	haltPause    = 10 * time.Minute // between attempts while the lane is halted
+	rampStep     = 10 * time.Second // in which what a lane may do doubles after a standstill
+	sweepPause   = 10 * time.Second // between looks for what has expired in a lane that stands still
+	standstill   = 10 * time.Second // after which a lane begins slowly
+	laneIdle     = 10 * time.Minute // without a job, until a lane ends
+	longestNap   = time.Second      // between looks at the clock, which may be moved
+	stopGrace    = 3 * time.Second  // for requests under way when the server stops
+	maxUnsettled = 20_000           // jobs whose end is not written yet, until lanes wait
+)
+
+// A lane takes the jobs of one credential to its provider. What it remembers is
+// guarded by mu; run owns the order of things.
+type lane struct {
+	d    *Dispatcher
+	id   store.PushLane
+	wake chan struct{} // has one when there may be something to do
+	now  func() time.Time
+
+	flying sync.WaitGroup
+
+	mu      sync.Mutex
+	behind  [store.PushPriorities]store.PushPlace // up to where jobs were read
+	waiting [store.PushPriorities]int             // rows, those in memory among them
+	nextDue int64                                 // Unix ms: nothing that was read up to is due before; 0 when not known
+	ready   [store.PushPriorities][]store.PushJob // read, in order
+	inHand  map[placeKey]struct{}                 // what is read or under way: its row is still there
+	reading bool                                  // a page is being read
+	gone    map[placeKey]struct{}                 // rows that went meanwhile, which the page may have
+	devices map[uint64]*queueOfDevice             // devices that something is under way to
+	storms  storms
+	flight  int // requests under way
+	lastJob time.Time
+
+	seat     *seat // nil when there is no credential
+	changes  uint64
+	haveSeat bool
+	limiter  *rate.Limiter
+
+	halt       store.PushHalt // Since 0 when there is none
+	probeAt    time.Time      // when a halted lane, or one with an open breaker, tries one
+	failures   int            // in a row
+	probing    bool
+	pause      time.Time // nothing is sent until then
+	pauses     int       // in a row, for those that say nothing of how long
+	rampFrom   time.Time // since when it may do ever more; zero for all it can
+	sweepAt    time.Time
+	successes  uint64
+	gate       gate
+	standSince time.Time // since when nothing could be sent though something waits; zero otherwise
+}
+
+type placeKey struct {
+	priority uint8
+	place    store.PushPlace
+}
+
+func keyOf(j *store.PushJob) placeKey { return placeKey{j.Priority, j.PushPlace} }
+
+// A queueOfDevice is what waits in memory for one device that something is under
+// way to, so that its notifications come in order.
+type queueOfDevice struct{ jobs []store.PushJob }
+
+// A seat is an adapter and who is sitting on it.
+type seat struct {
+	push.Adapter
+	credential chat.PushCredential
+	users      sync.WaitGroup
+}
+
+func newLane(d *Dispatcher, id store.PushLane) *lane {
+	return &lane{
+		d: d, id: id, now: d.Now, wake: make(chan struct{}, 1),
+		inHand: map[placeKey]struct{}{}, devices: map[uint64]*queueOfDevice{}, lastJob: d.Now(),
+	}
+}
+
+func (l *lane) nudge() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// written takes note of new jobs.
+func (l *lane) written(jobs []store.PushJob) {
+	l.mu.Lock()
+	for i := range jobs {
+		l.noteLocked(&jobs[i])
+	}
+	l.lastJob = l.now()
+	l.mu.Unlock()
+	l.nudge()
+}
+
+func (l *lane) noteLocked(j *store.PushJob) {
+	l.waiting[j.Priority]++
+	l.rewindLocked(j)
+}
+
+// rewindLocked has the job read, though it may be behind what was read already.
+func (l *lane) rewindLocked(j *store.PushJob) {
+	if at := &l.behind[j.Priority]; j.Due <= at.Due {
+		*at = store.PushPlace{Due: j.Due - 1}
+	}
+	if l.nextDue != 0 && j.Due < l.nextDue {
+		l.nextDue = j.Due
+	}
+}
+
+// room is how many more jobs of the priority may wait.
+func (l *lane) room(priority uint8) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for _, w := range l.waiting {
+		n += w
+	}
+	limit := l.d.Queue
+	if priority > 0 {
+		limit -= limit / 10 // the last tenth is for calls
+	}
+	return limit - n
+}
+
+func (l *lane) run(ctx context.Context) {
+	sending, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		nap, end := l.step(ctx, sending)
+		if end {
+			break
+		}
+		if nap <= 0 {
+			continue
+		}
+		timer.Reset(min(nap, longestNap))
+		select {
+		case <-ctx.Done():
+		case <-l.wake:
+		case <-timer.C:
+		}
+	}
+	stop := time.AfterFunc(stopGrace, cancel)
+	defer stop.Stop()
+	l.flying.Wait()
+	l.sit(nil)
+}
+
+// step does what can be done now, and says how long there may be nothing more to
+// do, and whether the lane has come to its end.
+func (l *lane) step(ctx, sending context.Context) (nap time.Duration, end bool) {
+	if err := l.refresh(ctx); err != nil {
+		return time.Second, false
+	}
+	for {
+		now := l.now()
+		nap, one := l.closed(now)
+		if nap > 0 {
+			l.sweep(ctx, now)
+			return nap, false
+		}
+		batch, nap := l.take(ctx, now, one)
+		if len(batch) == 0 {
+			if nap > 0 && l.idle(now) && l.d.lanes.end(l) {
+				return 0, true
+			}
+			return nap, false
+		}
+		l.mu.Lock()
+		at := l.seat
+		at.users.Add(1)
+		l.mu.Unlock()
+		l.flying.Go(func() {
+			defer at.users.Done()
+			l.attempt(sending, at, batch)
+			l.nudge()
+		})
+	}
+}
+
+// idle reports whether the lane has had nothing to do for long.
+func (l *lane) idle(now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, n := range l.waiting {
+		if n > 0 {
+			return false
+		}
+	}
+	return l.flight == 0 && l.halt.Since == 0 && now.Sub(l.lastJob) >= laneIdle
+}
+
+// refresh takes the adapter of the credential as it is now.
+func (l *lane) refresh(ctx context.Context) error {
+	app := l.d.Directory.AppByID(l.id.App)
+	if app == nil {
+		l.sit(nil)
+		return nil
+	}
+	s, err := l.d.setupOf(ctx, app)
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	same := l.haveSeat && l.changes == s.changes
+	l.mu.Unlock()
+	if same {
+		return nil
+	}
+	var c *chat.PushCredential
+	for i := range s.credentials {
+		if laneOf(app.ID, &s.credentials[i]) == l.id {
+			c = &s.credentials[i]
+		}
+	}
+	l.mu.Lock()
+	old := l.seat
+	l.changes, l.haveSeat = s.changes, true
+	l.mu.Unlock()
+	if old != nil && c != nil && old.credential.Same(c) {
+		return nil
+	}
+	var next *seat
+	if c != nil {
+		a, err := l.d.Adapter(c)
+		if err != nil {
+			l.d.Logger.Error("a push credential is of no use", "app", app.Key, "provider", c.Provider.String(), "package", c.Package, "error", err)
+		} else {
+			next = &seat{Adapter: a, credential: *c}
+		}
+	}
+	l.sit(next)
+	l.mu.Lock()
+	halted := l.halt
+	l.limiter = limiterOf(l.id.Provider, c)
+	l.mu.Unlock()
+	// Another credential may be what was missing.
+	if next != nil && halted.Since != 0 && c.Since > halted.Since {
+		l.resume(ctx)
+	}
+	return nil
+}
+
+// sit puts an adapter in place of the one there is, which is closed once nothing
+// is under way with it.
+func (l *lane) sit(next *seat) {
+	l.mu.Lock()
+	old := l.seat
+	l.seat = next
+	l.mu.Unlock()
+	if old != nil && old != next {
+		l.flying.Go(func() {
+			old.users.Wait()
+			old.Close()
+		})
+	}
+}
+
+// rates are how many notifications a second providers take, where they say so.
+var rates = map[chat.PushProvider]rate.Limit{
+	chat.HW: 6000, chat.OHOS: 6000, chat.HONOR: 3000, chat.MI: 500, chat.OPPO: 5000, chat.VIVO: 3000, chat.MEIZU: 200,
+	chat.FCM: 10_000,
+}
+
+// limiterOf is the rate of a credential; nil is none.
+func limiterOf(p chat.PushProvider, c *chat.PushCredential) *rate.Limiter {
+	limit := rates[p]
+	if c != nil {
+		if n, err := strconv.Atoi(c.Fields["rate"]); err == nil && n > 0 {
+			limit = rate.Limit(n)
+		}
+	}
+	if limit == 0 {
+		return nil
+	}
+	return rate.NewLimiter(limit, max(1, int(limit)/10))
+}
+
+// closed says for how long nothing may be sent, or that only one may, to see
+// whether it goes.
+func (l *lane) closed(now time.Time) (nap time.Duration, one bool) {
+	if n := l.d.settler.behind(); n >= maxUnsettled {
+		return 100 * time.Millisecond, false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.seat == nil:
+		nap = time.Minute
+	case l.halt.Since != 0 && l.halt.Until != 0 && now.UnixMilli() < l.halt.Until:
+		nap = time.UnixMilli(l.halt.Until).Sub(now)
+	case now.Before(l.pause):
+		nap = l.pause.Sub(now)
+	case l.halt.Since != 0 && l.halt.Until == 0 || l.failures >= breakAfter:
+		if l.probing {
+			nap = longestNap
+		} else if nap = l.probeAt.Sub(now); nap <= 0 {
+			nap, one = 0, true
+		}
+	}
+	if nap > 0 && l.standSince.IsZero() {
+		l.standSince = now
+	}
+	if nap <= 0 && !one && !l.standSince.IsZero() {
+		if now.Sub(l.standSince) >= standstill {
+			l.rampFrom = now
+		}
+		l.standSince = time.Time{}
+	}
+	return nap, one
+}
+
+// mostLocked is how many requests may be under way now.
+func (l *lane) mostLocked(now time.Time) int {
+	most := l.d.InFlight
+	if l.rampFrom.IsZero() {
+		return most
+	}
+	steps := now.Sub(l.rampFrom) / rampStep
+	if steps >= 4 {
+		l.rampFrom = time.Time{}
+		return most
+	}
+	return max(most/10<<steps, 1)
+}
+
+// take takes what is to be sent next: at most as many as go in one request, and
+// one only when that is asked for. Nothing comes with how long there may be
+// nothing.
+func (l *lane) take(ctx context.Context, now time.Time, one bool) (batch []store.PushJob, nap time.Duration) {
+	l.mu.Lock()
+	if l.seat == nil || l.flight >= l.mostLocked(now) {
+		l.mu.Unlock()
+		return nil, longestNap
+	}
+	most := max(l.seat.Batch(), 1)
+	if one {
+		most = 1
+	}
+	limiter := l.limiter
+	l.mu.Unlock()
+	if limiter != nil {
+		if r := limiter.TokensAt(time.Now()); r < 1 {
+			return nil, time.Duration((1 - r) / float64(limiter.Limit()) * float64(time.Second))
+		} else if float64(most) > r {
+			most = int(r)
+		}
+	}
+
+	for len(batch) < most {
+		l.mu.Lock()
+		j, ok := l.nextLocked()
+		l.mu.Unlock()
+		if !ok {
+			if len(batch) > 0 {
+				break
+			}
+			read, wait, err := l.fill(ctx, now)
+			if err != nil || !read {
+				return nil, max(wait, time.Millisecond)
+			}
+			continue
+		}
+		if l.hold(&j, now) {
+			continue
+		}
+		batch = append(batch, j)
+	}
+	if limiter != nil {
+		limiter.AllowN(time.Now(), len(batch))
+	}
+	l.mu.Lock()
+	l.flight++
+	if one {
+		l.probing = true
+		l.probeAt = now.Add(probePause)
+		if l.halt.Since != 0 {
+			l.probeAt = now.Add(haltPause)
+		}
+	}
+	l.mu.Unlock()
+	return batch, 0
+}
+
+// nextLocked is the next job of a device that nothing is under way to.
+func (l *lane) nextLocked() (store.PushJob, bool) {
+	for p := range l.ready {
+		for len(l.ready[p]) > 0 {
+			j := l.ready[p][0]
+			l.ready[p] = l.ready[p][1:]
+			h := hashOf(j.User, j.Device)
+			if q := l.devices[h]; q != nil {
+				q.jobs = append(q.jobs, j)
+				continue
+			}
+			l.devices[h] = &queueOfDevice{}
+			return j, true
+		}
+		l.ready[p] = nil
+	}
+	return store.PushJob{}, false
+}
+
+// free says that nothing is under way any more to the device; what has waited for
+// that comes next.
+func (l *lane) freeLocked(j *store.PushJob) {
+	h := hashOf(j.User, j.Device)
+	q := l.devices[h]
+	delete(l.devices, h)
+	if q == nil || len(q.jobs) == 0 {
+		return
+	}
+	// All of them: the first to be taken has the others wait again.
+	for i := len(q.jobs) - 1; i >= 0; i-- {
+		k := &q.jobs[i]
+		l.ready[k.Priority] = append([]store.PushJob{*k}, l.ready[k.Priority]...)
+	}
+}
+
+// fill reads more jobs. Where there are none it says for how long that will be so.
+func (l *lane) fill(ctx context.Context, now time.Time) (read bool, nap time.Duration, err error) {
+	l.mu.Lock()
+	if len(l.inHand) >= 4*pageSize+l.d.InFlight || l.nextDue > now.UnixMilli() {
+		nap = longestNap
+		if l.nextDue > now.UnixMilli() {
+			nap = time.UnixMilli(l.nextDue).Sub(now)
+		}
+		l.mu.Unlock()
+		return false, nap, nil
+	}
+	l.mu.Unlock()
+	for p := range uint8(store.PushPriorities) {
+		for {
+			l.mu.Lock()
+			behind := l.behind[p]
+			l.reading = true
+			l.mu.Unlock()
+			page, err := l.d.Store.PushJobs(ctx, &l.id, p, behind, now.UnixMilli(), pageSize)
+			if err != nil {
+				l.d.warn("reading push jobs", err)
+				return false, time.Second, err
+			}
+			if len(page) == 0 {
+				break
+			}
+			l.mu.Lock()
+			// What was written meanwhile at an earlier place is read next time.
+			if l.behind[p] == behind {
+				l.behind[p] = page[len(page)-1].PushPlace
+			}
+			added := l.gotLocked(page)
+			l.mu.Unlock()
+			if added > 0 {
+				return true, 0, nil
+			}
+			if len(page) < pageSize {
+				break
+			}
+		}
+	}
+	return false, l.until(ctx, now), nil
+}
+
+// gotLocked takes in what was read, but for what is in hand already.
+func (l *lane) gotLocked(page []store.PushJob) (added int) {
+	newest := map[collapseKey]int{}
+	for i := range page {
+		if j := &page[i]; j.Collapse != 0 {
+			newest[collapseOf(j)] = i
+		}
+	}
+	for i := range page {
+		j := &page[i]
+		k := keyOf(j)
+		if !l.mineLocked(k) {
+			continue
+		}
+		l.inHand[k] = struct{}{}
+		if j.Collapse != 0 && newest[collapseOf(j)] != i {
+			l.end(j, &store.PushOutcome{Class: "collapsed"}, nil)
+			continue
+		}
+		l.ready[j.Priority] = append(l.ready[j.Priority], *j)
+		added++
+	}
+	l.doneReadingLocked()
+	return added
+}
+
+// mineLocked reports whether a job that was read is neither in hand already nor
+// done since.
+func (l *lane) mineLocked(k placeKey) bool {
+	_, held := l.inHand[k]
+	_, gone := l.gone[k]
+	return !held && !gone
+}
+
+func (l *lane) doneReadingLocked() {
+	l.reading = false
+	clear(l.gone)
+}
+
+type collapseKey struct{ device, collapse uint64 }
+
+func collapseOf(j *store.PushJob) collapseKey {
+	return collapseKey{hashOf(j.User, j.Device), j.Collapse}
+}
+
+// until is how long nothing will be due.
+func (l *lane) until(ctx context.Context, now time.Time) time.Duration {
+	next := int64(math.MaxInt64)
+	l.mu.Lock()
+	behind := l.behind
+	l.nextDue = math.MaxInt64 // lowered by what is written meanwhile
+	l.mu.Unlock()
+	for p := range uint8(store.PushPriorities) {
+		page, err := l.d.Store.PushJobs(ctx, &l.id, p, behind[p], math.MaxInt64, 1)
+		if err != nil {
+			next = 0
+			break
+		}
+		if len(page) > 0 {
+			next = min(next, page[0].Due)
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.nextDue = min(l.nextDue, next)
+	if l.nextDue == math.MaxInt64 {
+		return longestNap
+	}
+	return time.UnixMilli(l.nextDue).Sub(now)
+}
+
+// sweep ends what has expired in a lane that stands still.
+func (l *lane) sweep(ctx context.Context, now time.Time) {
+	l.mu.Lock()
+	due := !now.Before(l.sweepAt)
+	quota := l.halt.Since != 0 && l.halt.Until != 0
+	if due {
+		l.sweepAt = now.Add(sweepPause)
+	}
+	l.mu.Unlock()
+	if !due {
+		return
+	}
+	for p := range uint8(store.PushPriorities) {
+		var behind store.PushPlace
+		for {
+			l.mu.Lock()
+			l.reading = true
+			l.mu.Unlock()
+			page, err := l.d.Store.PushJobs(ctx, &l.id, p, behind, math.MaxInt64, pageSize)
+			if err != nil || len(page) == 0 {
+				break
+			}
+			behind = page[len(page)-1].PushPlace
+			ended := 0
+			l.mu.Lock()
+			for i := range page {
+				j := &page[i]
+				if !l.mineLocked(keyOf(j)) {
+					continue
+				}
+				switch {
+				case j.Expires <= now.UnixMilli():
+					l.inHand[keyOf(j)] = struct{}{}
+					l.end(j, &store.PushOutcome{Class: "expired", Code: j.Code}, nil)
+					ended++
+				case quota:
+					// To go on asking for what is used up has it made less.
+					l.inHand[keyOf(j)] = struct{}{}
+					l.end(j, &store.PushOutcome{Class: push.QuotaDay.String(), Code: l.halt.Code}, nil)
+					ended++
+				}
+			}
+			l.doneReadingLocked()
+			l.mu.Unlock()
+			// Jobs that expire stand at the beginning, calls aside, which are soon gone.
+			if ended == 0 || len(page) < pageSize {
+				break
+			}
+		}
+	}
+}
+
+// attempt tries to get a batch to the provider.
+func (l *lane) attempt(ctx context.Context, at *seat, batch []store.PushJob) {
+	defer func() {
+		l.mu.Lock()
+		l.flight--
+		l.probing = false
+		l.mu.Unlock()
+	}()
+	began := l.beginning()
+	notes := make([]*push.Notification, 0, len(batch))
+	index := make([]int, 0, len(batch))
+	for i := range batch {
+		j := &batch[i]
+		n, end, err := l.d.compose(ctx, j)
+		switch {
+		case err != nil:
+			if ctx.Err() == nil {
+				l.d.warn("composing a notification", err)
+			}
+			l.put(j, j, l.now().Add(time.Second))
+		case end != nil:
+			l.settle(j, end)
+		case n.lane != l.id:
+			l.move(j, n.lane)
+		default:
+			notes, index = append(notes, &n.Notification), append(index, i)
+		}
+	}
+	if len(notes) == 0 {
+		return
+	}
+	start := time.Now()
+	results := at.Send(ctx, notes)
+	l.d.metrics.request(l, time.Since(start), len(notes))
+	for k, i := range index {
+		l.result(ctx, began, &batch[i], notes[k], results[k])
+	}
+}
+
+// beginning is what tells later whether others got through meanwhile.
+func (l *lane) beginning() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.successes
+}
+
+// result does what follows from an attempt.
+func (l *lane) result(ctx context.Context, began uint64, j *store.PushJob, n *push.Notification, a push.Attempt) {
+	now := l.now()
+	l.d.metrics.result(l, j, &a, now)
+	out := &store.PushOutcome{
+		Class: a.Class.String(), Code: a.Code, ID: a.ID, Token: chat.ShortToken(n.To.Token), Cut: uint8(a.Cut),
+	}
+	next := *j
+	next.Code = a.Code
+	switch a.Class {
+	case push.Accepted:
+		l.succeeded(ctx, now)
+		l.accepted(ctx, j, n, &a)
+		l.finish(j, n, out)
+	case push.TokenDead, push.TokenStrike:
+		l.reached()
+		l.suspect(ctx, now, n, &a)
+		l.settle(j, out)
+	case push.Retry:
+		if ctx.Err() != nil {
+			l.put(j, j, now) // the server stops: it is sent again, under the same names
+			return
+		}
+		if l.failed(now, began) {
+			next.Attempts++
+		}
+		if next.Attempts >= maxAttempts {
+			l.settle(j, out)
+			return
+		}
+		base := 10 * time.Second
+		if !reachedProvider(a.Code) {
+			base = time.Second
+		}
+		wait := min(base<<min(next.Attempts, 16), maxBackoff)
+		l.put(j, &next, now.Add(max(a.After, rand.N(wait))))
+	case push.RetryAfter:
+		l.reached()
+		if a.Device {
+			next.Attempts++
+			if next.Attempts >= maxAttempts {
+				l.settle(j, out)
+				return
+			}
+			l.put(j, &next, now.Add(max(a.After, time.Minute)))
+			return
+		}
+		l.put(j, &next, l.rest(now, a.After))
+	case push.AuthRefresh, push.ConfigHalt:
+		l.stop(ctx, now, a.Code, 0)
+		l.put(j, &next, now)
+	case push.QuotaDay:
+		l.stop(ctx, now, a.Code, nextMidnight(now).UnixMilli())
+		l.settle(j, out)
+	default: // PayloadBad, UserCap
+		l.reached()
+		if a.Without != 0 && push.Option(next.Without)&a.Without == 0 && next.Attempts < maxAttempts-1 {
+			next.Without |= uint8(a.Without)
+			next.Attempts++
+			l.put(j, &next, now)
+			return
+		}
+		l.settle(j, out)
+	}
+}
+
+// reachedProvider reports whether the code of a failure is an answer.
+func reachedProvider(code string) bool {
+	switch code {
+	case "transport", "timeout", "connect", "certificate", "address":
+		return false
+	}
+	return true
+}
+
+// providersDay is where the days of those end that have quotas.
+var providersDay = time.FixedZone("UTC+8", 8*60*60)
+
+func nextMidnight(now time.Time) time.Time {
+	y, m, d := now.In(providersDay).Date()
+	return time.Date(y, m, d+1, 0, 0, 0, 0, providersDay)
+}
+
+// succeeded notes that the provider has taken a notification.
+func (l *lane) succeeded(ctx context.Context, now time.Time) {
+	l.mu.Lock()
+	l.successes++
+	l.failures, l.pauses = 0, 0
+	guilty, spared := l.gate.good(now)
+	halted := l.halt.Since != 0
+	l.mu.Unlock()
+	if len(guilty)+len(spared) > 0 {
+		l.judge(ctx, guilty, spared)
+	}
+	if halted {
+		l.resume(ctx)
+	}
+}
+
+// reached notes that the provider is there and answers.
+func (l *lane) reached() {
+	l.mu.Lock()
+	l.failures = 0
+	l.mu.Unlock()
+}
+
+// failed counts an attempt that never got an answer worth having, and reports
+// whether it was the notification's own trouble: others got through meanwhile. One
+// that fails with all others is not held against it, or a provider that is down
+// would cost notifications.
+func (l *lane) failed(now time.Time, began uint64) (alone bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.failures++; l.failures == breakAfter {
+		l.d.Logger.Warn("push: the provider does not answer", "lane", l.name())
+		l.probeAt = now.Add(probePause)
+		l.releaseLocked()
+	}
+	return l.successes != began
+}
+
+// rest has the lane wait, and gives until when.
+func (l *lane) rest(now time.Time, after time.Duration) time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if after <= 0 {
+		base := time.Second
+		if l.id.Provider == chat.FCM {
+			base = time.Minute
+		}
+		if !now.Before(l.pause) {
+			l.pauses++
+		}
+		after = min(base<<min(max(l.pauses-1, 0), 16), maxBackoff)
+	}
+	if until := now.Add(after); until.After(l.pause) {
+		l.pause = until
+		l.releaseLocked()
+	}
+	return l.pause
+}
+
+// stop halts the lane, until a time (Unix ms) or until its credential is another.
+func (l *lane) stop(ctx context.Context, now time.Time, code string, until int64) {
+	l.mu.Lock()
+	was := l.halt
+	l.halt = store.PushHalt{Lane: l.id, Since: now.UnixMilli(), Until: until, Code: code}
+	if was.Since != 0 {
+		l.halt.Since = was.Since
+	} else {
+		l.probeAt = now.Add(haltPause)
+	}
+	h := l.halt
+	l.releaseLocked()
+	l.mu.Unlock()
+	if was == h {
+		return
+	}
+	l.d.Logger.Error("push: the lane is halted", "lane", l.name(), "code", code)
+	if err := l.d.Store.ChangePush(ctx, &store.PushChange{Halt: []store.PushHalt{h}}); err != nil {
+		l.d.warn("halting a push lane", err)
+	}
+}
+
+// resume lets a halted lane go on.
+func (l *lane) resume(ctx context.Context) {
+	l.mu.Lock()
+	h := store.PushHalt{Lane: l.id}
+	l.halt, l.failures = store.PushHalt{}, 0
+	l.gate = gate{}
+	l.mu.Unlock()
+	l.d.Logger.Info("push: the lane goes on", "lane", l.name())
+	if err := l.d.Store.ChangePush(ctx, &store.PushChange{Halt: []store.PushHalt{h}}); err != nil {
+		l.d.warn("letting a push lane go on", err)
+	}
+}
+
+// releaseLocked lets go of what was read and is not under way: a lane that stands
+// still may do so for long, and what comes first may be another then.
+func (l *lane) releaseLocked() {
+	drop := func(j *store.PushJob) {
+		delete(l.inHand, keyOf(j))
+		l.rewindLocked(j)
+	}
+	for p := range l.ready {
+		for i := range l.ready[p] {
+			drop(&l.ready[p][i])
+		}
+		l.ready[p] = nil
+	}
+	for _, q := range l.devices {
+		for i := range q.jobs {
+			drop(&q.jobs[i])
+		}
+		q.jobs = nil
+	}
+	l.nextDue = 0
+}
+
+// name is the lane in logs.
+func (l *lane) name() string {
+	s := strconv.FormatUint(uint64(l.id.App), 10) + "/" + l.id.Provider.String()
+	for _, part := range [...]string{l.id.Environment.String(), l.id.Package} {
+		if part != "" {
+			s += "/" + part
+		}
+	}
+	return s
+}
+
+// accepted does what follows for the device.
+func (l *lane) accepted(ctx context.Context, j *store.PushJob, n *push.Notification, a *push.Attempt) {
+	if a.Environment == chat.NoEnvironment || a.Environment == n.To.Environment {
+		return
+	}
+	// The token's world was not known, or wrong: it is now.
+	to := n.To
+	to.Environment = a.Environment
+	if err := l.d.Store.PutPushDevice(ctx, j.Lane.App, j.User, &to); err != nil && !errors.Is(err, context.Canceled) {
+		l.d.warn("correcting a push registration", err)
+	}
+}

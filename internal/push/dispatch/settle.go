@@ -1,0 +1,182 @@
+package dispatch
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/parleychat/parley/internal/store"
+)
+
+const (
+	settlePause = 5 * time.Millisecond // between writes, so that many go in one
+	settleMost  = 4000                 // jobs in one write
+)
+
+// A settler writes what has become of jobs, of all lanes together: it is synced, so
+// that a crash has few notifications sent again, and a sync of each lane's own
+// would be many.
+type settler struct {
+	store  Store
+	warn   func(string, error)
+	opened chan struct{} // has one when there is something to write
+
+	mu      sync.Mutex
+	list    []settled
+	writing int
+}
+
+// settled is what has become of a job: its row goes, and there is an outcome, or
+// another row in its place.
+type settled struct {
+	lane    *lane
+	drop    store.PushJob
+	put     *store.PushJob
+	outcome *store.PushOutcome
+	shown   *store.PushShownOf
+}
+
+func newSettler(s Store, warn func(string, error)) *settler {
+	return &settler{store: s, warn: warn, opened: make(chan struct{}, 1)}
+}
+
+func (s *settler) add(e settled) {
+	s.mu.Lock()
+	s.list = append(s.list, e)
+	first := len(s.list) == 1
+	s.mu.Unlock()
+	if first {
+		select {
+		case s.opened <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// behind is how much is not written yet.
+func (s *settler) behind() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.list) + s.writing
+}
+
+// run writes until stop is closed, and then what is left.
+func (s *settler) run(stop <-chan struct{}) {
+	last := false
+	for {
+		select {
+		case <-s.opened:
+		case <-stop:
+			last = true
+		}
+		for {
+			s.mu.Lock()
+			n := min(len(s.list), settleMost)
+			batch := s.list[:n:n]
+			s.list = s.list[n:]
+			s.writing = n
+			s.mu.Unlock()
+			if n == 0 {
+				break
+			}
+			s.write(batch, stop)
+			if !last {
+				time.Sleep(settlePause)
+			}
+		}
+		if last {
+			return
+		}
+	}
+}
+
+// write writes a batch, again and again until that succeeds: what is in hand stays
+// there until then, so nothing is sent twice for it.
+func (s *settler) write(batch []settled, stop <-chan struct{}) {
+	c := changeOf(batch)
+	pause := time.Duration(0)
+	for {
+		// What has happened outside cannot be called off.
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		err := s.store.ChangePush(ctx, c)
+		cancel()
+		if err == nil {
+			break
+		}
+		s.warn("writing what became of push jobs", err)
+		pause = min(max(2*pause, 100*time.Millisecond), 5*time.Second)
+		select {
+		case <-stop:
+			return // they are done again after the start
+		case <-time.After(pause/2 + rand.N(pause/2)):
+		}
+	}
+	s.mu.Lock()
+	s.writing = 0
+	s.mu.Unlock()
+	for i := range batch {
+		batch[i].lane.wrote(&batch[i])
+	}
+	for i := range batch {
+		batch[i].lane.nudge()
+	}
+}
+
+func changeOf(batch []settled) *store.PushChange {
+	c := &store.PushChange{Sync: true, Drop: make([]store.PushJob, 0, len(batch))}
+	type row struct {
+		lane store.PushLane
+		key  placeKey
+	}
+	puts := map[row]int{}
+	for i := range batch {
+		e := &batch[i]
+		at := row{e.drop.Lane, keyOf(&e.drop)}
+		if k, ok := puts[at]; ok {
+			// It was put only just now: it never gets there.
+			c.Put[k].Lane.Provider = 0
+			delete(puts, at)
+		} else {
+			c.Drop = append(c.Drop, e.drop)
+		}
+		if e.put != nil {
+			puts[row{e.put.Lane, keyOf(e.put)}] = len(c.Put)
+			c.Put = append(c.Put, *e.put)
+		}
+		if e.outcome != nil {
+			c.Outcomes = append(c.Outcomes, *e.outcome)
+		}
+		if e.shown != nil {
+			c.Shown = append(c.Shown, *e.shown)
+		}
+	}
+	kept := c.Put[:0]
+	for _, j := range c.Put {
+		if j.Lane.Provider != 0 {
+			kept = append(kept, j)
+		}
+	}
+	c.Put = kept
+	return c
+}
+
+// wrote notes that what became of a job is written.
+func (l *lane) wrote(e *settled) {
+	l.mu.Lock()
+	k := keyOf(&e.drop)
+	delete(l.inHand, k)
+	if l.reading {
+		if l.gone == nil {
+			l.gone = map[placeKey]struct{}{}
+		}
+		l.gone[k] = struct{}{}
+	}
+	if e.put != nil && e.put.Lane == l.id {
+		l.rewindLocked(e.put)
+	}
+	l.mu.Unlock()
+	if e.put != nil && e.put.Lane != l.id {
+		l.d.lanes.lane(e.put.Lane).written([]store.PushJob{*e.put})
+	}
+}
