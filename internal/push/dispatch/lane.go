@@ -467,6 +467,7 @@ func (l *lane) fill(ctx context.Context, now time.Time) (read bool, nap time.Dur
 				return false, time.Second, err
 			}
 			if len(page) == 0 {
+				l.doneReading()
 				break
 			}
 			l.mu.Lock()
@@ -519,6 +520,12 @@ func (l *lane) mineLocked(k placeKey) bool {
 	_, held := l.inHand[k]
 	_, gone := l.gone[k]
 	return !held && !gone
+}
+
+func (l *lane) doneReading() {
+	l.mu.Lock()
+	l.doneReadingLocked()
+	l.mu.Unlock()
 }
 
 func (l *lane) doneReadingLocked() {
@@ -578,6 +585,7 @@ func (l *lane) sweep(ctx context.Context, now time.Time) {
 			l.mu.Unlock()
 			page, err := l.d.Store.PushJobs(ctx, &l.id, p, behind, math.MaxInt64, pageSize)
 			if err != nil || len(page) == 0 {
+				l.doneReading()
 				break
 			}
 			behind = page[len(page)-1].PushPlace

@@ -1,0 +1,803 @@
+package dispatch
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/parleychat/parley/internal/chat"
+	"github.com/parleychat/parley/internal/push"
+	"github.com/parleychat/parley/internal/store"
+)
+
+func TestAccepted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.run()
+	w.phone("bob", chat.VIVO)
+	uid := w.one("bob", chat.VIVO)
+	o := w.ends(uid, "accepted")
+	if o.Attempts != 1 || o.Code != "200" || o.Provider != chat.VIVO || o.Token == "" || strings.Contains(o.Token, "bob@VIVO") {
+		t.Errorf("outcome %+v", o)
+	}
+	if s := w.sentTo("bob"); len(s) != 1 || s[0].title != "alice" || s[0].body != "hello bob" {
+		t.Errorf("sent %+v", s)
+	}
+	w.until("the job is gone", func() bool { return w.left(chat.VIVO) == 0 })
+}
+
+// Jobs that are due later wait for it, also over a restart.
+func TestDue(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.run()
+	w.phone("bob", chat.VIVO)
+	uid := w.one("bob", chat.VIVO, func(j *store.PushJob) { j.Due += time.Hour.Milliseconds() })
+	w.phone("carol", chat.VIVO)
+	w.ends(w.one("carol", chat.VIVO), "accepted")
+	w.crash()
+	w.run()
+	w.ends(w.one("carol", chat.VIVO), "accepted")
+	if len(w.sentTo("bob")) != 0 {
+		t.Fatal("it was not due")
+	}
+	w.pass(time.Hour)
+	w.ends(uid, "accepted")
+}
+
+func TestRetry(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.phone("bob", chat.VIVO)
+	w.phone("carol", chat.VIVO)
+	// Bob's is the only one that fails: it is its own trouble.
+	w.answers(func(n *push.Notification) push.Attempt {
+		if n.User == "bob" {
+			return push.Attempt{Result: push.Result{Class: push.Retry, Code: "500"}}
+		}
+		return push.Attempt{Result: accepted}
+	})
+	w.run()
+	bob := w.one("bob", chat.VIVO)
+	for i := 1; i <= maxAttempts; i++ {
+		w.until("attempt "+strconv.Itoa(i), func() bool { return len(w.sentTo("bob")) >= i })
+		// While it is under way others get through, or it would not count.
+		w.until("it waits", func() bool { return w.outcome(bob).Class != "" || w.left(chat.VIVO) == 1 && idleHand(w.lane(chat.VIVO)) })
+		w.pass(maxBackoff)
+	}
+	// The attempts above were alone: nobody got through while they were made.
+	if w.outcome(bob).Class != "" {
+		t.Fatal("attempts counted though no other got through")
+	}
+}
+
+// idleHand reports whether nothing is read or under way.
+func idleHand(l *lane) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.inHand) == 0
+}
+
+// What fails while others get through is given up in the end.
+func TestGivesUp(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.phone("bob", chat.VIVO)
+	w.run()
+	l := w.lane(chat.VIVO)
+	w.answers(func(n *push.Notification) push.Attempt {
+		l.mu.Lock()
+		l.successes++ // another got through meanwhile
+		l.mu.Unlock()
+		return push.Attempt{Result: push.Result{Class: push.Retry, Code: "500"}}
+	})
+	bob := w.one("bob", chat.VIVO)
+	w.until("an outcome", func() bool {
+		w.pass(maxBackoff)
+		return w.outcome(bob).Class != ""
+	})
+	if o := w.outcome(bob); o.Class != "retry" || o.Attempts != maxAttempts+1 || len(w.sentTo("bob")) != maxAttempts {
+		t.Errorf("%+v after %d", o, len(w.sentTo("bob")))
+	}
+}
+
+// A provider that is down for hours costs nothing but time, and expired ones.
+func TestDown(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.result(push.Result{Class: push.Retry, Code: "connect"})
+	w.run()
+	var uids []chat.UID
+	for i := range 40 {
+		user := "u" + strconv.Itoa(i)
+		w.phone(user, chat.VIVO)
+		uids = append(uids, w.one(user, chat.VIVO))
+	}
+	short := w.one("u1", chat.VIVO, func(j *store.PushJob) { j.Priority, j.Expires = priorityCall, j.Due+60_000 })
+	w.until("the breaker opens", func() bool {
+		w.pass(time.Second)
+		l := w.lane(chat.VIVO)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.failures >= breakAfter
+	})
+	asked := len(w.sentTo(""))
+	for range 30 {
+		w.pass(probePause)
+		time.Sleep(2 * time.Millisecond)
+	}
+	w.ends(short, "expired")
+	if n := len(w.sentTo("")) - asked; n > 31+w.d.InFlight {
+		t.Errorf("%d attempts while the breaker was open", n)
+	}
+	w.result(accepted)
+	w.until("all are told", func() bool {
+		w.pass(probePause)
+		return w.left(chat.VIVO) == 0
+	})
+	for _, uid := range uids {
+		w.ends(uid, "accepted")
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.run()
+	for _, user := range []string{"bob", "carol"} {
+		w.phone(user, chat.VIVO)
+		w.phone(user, chat.MEIZU)
+	}
+	w.answers(func(n *push.Notification) push.Attempt {
+		if n.To.Provider == chat.VIVO {
+			return push.Attempt{Result: push.Result{Class: push.RetryAfter, Code: "429", After: 30 * time.Second}}
+		}
+		return push.Attempt{Result: accepted}
+	})
+	bob := w.one("bob", chat.VIVO)
+	w.until("it was asked", func() bool { return len(w.sentTo("bob")) == 1 && idleHand(w.lane(chat.VIVO)) })
+	carol := w.one("carol", chat.VIVO)
+	other := w.one("carol", chat.MEIZU)
+	w.ends(other, "accepted") // another lane goes on
+	w.result(accepted)
+	w.pass(29 * time.Second)
+	time.Sleep(20 * time.Millisecond)
+	if w.outcome(carol).Class != "" {
+		t.Error("the lane did not wait")
+	}
+	w.pass(2 * time.Second)
+	w.ends(bob, "accepted")
+	w.ends(carol, "accepted")
+}
+
+// A device that has had too much waits alone.
+func TestRetryAfterOfDevice(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.run()
+	w.phone("bob", chat.VIVO)
+	w.phone("carol", chat.VIVO)
+	w.answers(func(n *push.Notification) push.Attempt {
+		if n.User == "bob" {
+			return push.Attempt{Result: push.Result{Class: push.RetryAfter, Code: "429", Device: true}}
+		}
+		return push.Attempt{Result: accepted}
+	})
+	bob := w.one("bob", chat.VIVO)
+	w.until("it was asked", func() bool { return len(w.sentTo("bob")) == 1 })
+	w.ends(w.one("carol", chat.VIVO), "accepted")
+	w.result(accepted)
+	w.until("it is put back", func() bool { return idleHand(w.lane(chat.VIVO)) })
+	w.pass(2 * time.Minute)
+	w.ends(bob, "accepted")
+}
+
+func TestHalt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.run()
+	w.phone("bob", chat.VIVO)
+	w.phone("bob", chat.MEIZU)
+	w.answers(func(n *push.Notification) push.Attempt {
+		if n.To.Provider == chat.VIVO {
+			return push.Attempt{Result: push.Result{Class: push.ConfigHalt, Code: "10200"}}
+		}
+		return push.Attempt{Result: accepted}
+	})
+	bob := w.one("bob", chat.VIVO)
+	w.until("the lane is halted", func() bool { return w.halted(chat.VIVO) == "10200" && idleHand(w.lane(chat.VIVO)) })
+	w.ends(w.one("bob", chat.MEIZU), "accepted")
+	w.crash()
+	w.run()
+	w.until("it still is", func() bool { return w.halted(chat.VIVO) == "10200" })
+	w.pass(time.Minute)
+	time.Sleep(20 * time.Millisecond)
+	if n := len(w.sentTo("bob")); n != 2 {
+		t.Fatalf("%d attempts at a halted lane", n)
+	}
+
+	t.Run("other credential", func(t *testing.T) {
+		w.result(accepted)
+		w.credential(chat.VIVO)
+		w.ends(bob, "accepted")
+		if w.halted(chat.VIVO) != "" {
+			t.Error("still halted")
+		}
+	})
+
+	t.Run("one is tried", func(t *testing.T) {
+		w.result(push.Result{Class: push.ConfigHalt, Code: "10200"})
+		one, two := w.one("bob", chat.VIVO), w.one("bob", chat.VIVO)
+		w.until("the lane is halted", func() bool { return w.halted(chat.VIVO) == "10200" && idleHand(w.lane(chat.VIVO)) })
+		w.result(accepted)
+		w.pass(haltPause + time.Second)
+		w.ends(one, "accepted")
+		w.ends(two, "accepted")
+	})
+
+	t.Run("expires", func(t *testing.T) {
+		w.result(push.Result{Class: push.ConfigHalt, Code: "10200"})
+		one := w.one("bob", chat.VIVO)
+		w.until("the lane is halted", func() bool { return w.halted(chat.VIVO) == "10200" && idleHand(w.lane(chat.VIVO)) })
+		n := len(w.sentTo("bob"))
+		for range 20 {
+			w.pass(75 * time.Minute)
+			time.Sleep(2 * time.Millisecond)
+		}
+		w.ends(one, "expired")
+		w.until("the row is gone", func() bool { return w.left(chat.VIVO) == 0 })
+		if len(w.sentTo("bob")) > n+20 {
+			t.Error("it was tried all the time")
+		}
+	})
+}
+
+func TestQuota(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t) // 20:00 in UTC+8
+	w.run()
+	w.phone("bob", chat.VIVO)
+	w.phone("carol", chat.VIVO)
+	w.result(push.Result{Class: push.QuotaDay, Code: "10070"})
+	w.ends(w.one("bob", chat.VIVO), "quota_day")
+	w.ends(w.one("carol", chat.VIVO, func(j *store.PushJob) { w.pass(2 * sweepPause) }), "quota_day")
+	if n := len(w.sentTo("")); n != 1 {
+		t.Errorf("asked %d times", n)
+	}
+	w.result(accepted)
+	w.pass(4 * time.Hour)
+	w.ends(w.one("carol", chat.VIVO), "accepted")
+	if w.halted(chat.VIVO) != "" {
+		t.Error("still halted")
+	}
+}
+
+// Whatever a provider says, tokens go only while it takes others.
+func TestGate(t *testing.T) {
+	t.Parallel()
+	dead := push.Result{Class: push.TokenDead, Code: "410"}
+	fill := func(w *world, n int) (uids []chat.UID) {
+		var jobs []store.PushJob
+		for i := range n {
+			user := "u" + strconv.Itoa(i)
+			w.phone(user, chat.VIVO)
+			ref := w.message("hello", user)
+			uids = append(uids, ref)
+			jobs = append(jobs, w.job(ref, 0, user, chat.VIVO))
+		}
+		w.put(jobs...)
+		return uids
+	}
+	alive := func(w *world, n int) (alive int) {
+		for i := range n {
+			if w.hasPhone("u" + strconv.Itoa(i)) {
+				alive++
+			}
+		}
+		return alive
+	}
+
+	t.Run("all dead", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.result(dead)
+		w.run()
+		fill(w, 300)
+		w.until("the lane is halted", func() bool { return strings.HasPrefix(w.halted(chat.VIVO), "tokens") && idleHand(w.lane(chat.VIVO)) })
+		if n := alive(w, 300); n != 300 {
+			t.Errorf("%d tokens are left of 300", n)
+		}
+		if n := len(w.sentTo("")); n > gateFew+2*w.d.InFlight {
+			t.Errorf("%d were sent", n)
+		}
+	})
+
+	t.Run("all dead from now on", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.run()
+		w.phone("bob", chat.VIVO)
+		for range 3 {
+			w.ends(w.one("bob", chat.VIVO), "accepted")
+			w.pass(time.Minute)
+		}
+		w.result(dead)
+		fill(w, 300)
+		w.until("the lane is halted", func() bool { return strings.HasPrefix(w.halted(chat.VIVO), "tokens") && idleHand(w.lane(chat.VIVO)) })
+		if n := alive(w, 300); n != 300 {
+			t.Errorf("%d tokens are left of 300", n)
+		}
+	})
+
+	t.Run("one dead", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.run()
+		w.phone("bob", chat.VIVO)
+		w.phone("carol", chat.VIVO)
+		w.answers(func(n *push.Notification) push.Attempt {
+			if n.User == "bob" {
+				return push.Attempt{Result: dead}
+			}
+			return push.Attempt{Result: accepted}
+		})
+		w.ends(w.one("bob", chat.VIVO), "token_dead")
+		if !w.hasPhone("bob") {
+			t.Fatal("it went before another was taken")
+		}
+		w.ends(w.one("carol", chat.VIVO), "accepted")
+		w.until("the token is gone", func() bool { return !w.hasPhone("bob") })
+		if !w.hasPhone("carol") {
+			t.Error("the wrong one went")
+		}
+	})
+
+	t.Run("registered again", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.run()
+		w.phone("bob", chat.VIVO)
+		w.phone("carol", chat.VIVO)
+		w.answers(func(n *push.Notification) push.Attempt {
+			if n.User == "bob" {
+				return push.Attempt{Result: dead}
+			}
+			return push.Attempt{Result: accepted}
+		})
+		w.ends(w.one("bob", chat.VIVO), "token_dead")
+		w.pass(time.Second)
+		w.phone("bob", chat.VIVO)
+		w.ends(w.one("carol", chat.VIVO), "accepted")
+		w.ends(w.one("carol", chat.VIVO), "accepted")
+		if !w.hasPhone("bob") {
+			t.Error("the token went though it was registered again")
+		}
+	})
+
+	t.Run("dead before it was registered", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.run()
+		w.phone("bob", chat.VIVO)
+		w.phone("carol", chat.VIVO)
+		since := w.clock().Add(-time.Hour).UnixMilli()
+		w.answers(func(n *push.Notification) push.Attempt {
+			if n.User == "bob" {
+				return push.Attempt{Result: push.Result{Class: push.TokenDead, Code: "410", Since: since}}
+			}
+			return push.Attempt{Result: accepted}
+		})
+		w.ends(w.one("bob", chat.VIVO), "token_dead")
+		w.ends(w.one("carol", chat.VIVO), "accepted")
+		w.ends(w.one("carol", chat.VIVO), "accepted")
+		if !w.hasPhone("bob") {
+			t.Error("the token went")
+		}
+	})
+
+	t.Run("too many", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.run()
+		w.phone("bob", chat.VIVO)
+		for range 3 {
+			w.ends(w.one("bob", chat.VIVO), "accepted")
+		}
+		// One of two is dead: that many cannot be.
+		w.answers(func(n *push.Notification) push.Attempt {
+			if i, _ := strconv.Atoi(strings.TrimPrefix(n.User, "u")); i%2 == 0 {
+				return push.Attempt{Result: dead}
+			}
+			return push.Attempt{Result: accepted}
+		})
+		uids := fill(w, 200)
+		for _, uid := range uids {
+			w.until("an outcome", func() bool { return w.outcome(uid).Class != "" })
+		}
+		if n := alive(w, 200); n < 170 {
+			t.Errorf("%d tokens are left of 200", n)
+		}
+	})
+
+	t.Run("strikes", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.run()
+		w.phone("bob", chat.VIVO)
+		w.phone("carol", chat.VIVO)
+		w.answers(func(n *push.Notification) push.Attempt {
+			if n.User == "bob" {
+				return push.Attempt{Result: push.Result{Class: push.TokenStrike, Code: "2"}}
+			}
+			return push.Attempt{Result: accepted}
+		})
+		for day := range chat.PushStrikes {
+			if !w.hasPhone("bob") {
+				t.Fatalf("it went on day %d", day)
+			}
+			for range 3 {
+				w.ends(w.one("bob", chat.VIVO), "token_strike")
+				w.ends(w.one("carol", chat.VIVO), "accepted")
+			}
+			w.pass(24 * time.Hour)
+		}
+		w.until("the token is gone", func() bool { return !w.hasPhone("bob") })
+	})
+}
+
+// Notifications of a device come one after the other, in order.
+func TestOrder(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	var jobs []store.PushJob
+	w.phone("bob", chat.VIVO)
+	w.phone("carol", chat.VIVO)
+	for i := range 60 {
+		user := []string{"bob", "carol"}[i%2]
+		ref := w.message(strconv.Itoa(i), user)
+		jobs = append(jobs, w.job(ref, 0, user, chat.VIVO, func(j *store.PushJob) { j.Priority = priorityMention }))
+	}
+	w.run()
+	w.put(jobs...)
+	w.until("all are told", func() bool { return len(w.sentTo("")) == 60 })
+	if w.overlap {
+		t.Error("two at once to one device")
+	}
+	for _, user := range []string{"bob", "carol"} {
+		if s := w.sentTo(user); !slices.IsSortedFunc(s, func(a, b sent) int { return strings.Compare(a.uid, b.uid) }) {
+			t.Errorf("%s is told out of order", user)
+		}
+	}
+}
+
+// Calls come before all others, silent ones last.
+func TestPriorities(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.d.InFlight = 1
+	var jobs []store.PushJob
+	for p := range uint8(store.PushPriorities) {
+		for i := range 5 {
+			user := fmt.Sprint("u", store.PushPriorities-1-p, i)
+			w.phone(user, chat.VIVO)
+			ref := w.message("x", user)
+			jobs = append(jobs, w.job(ref, 0, user, chat.VIVO, func(j *store.PushJob) { j.Priority = store.PushPriorities - 1 - p }))
+		}
+	}
+	w.put(jobs...)
+	w.run()
+	w.until("all are told", func() bool { return len(w.sentTo("")) == len(jobs) })
+	var order []string
+	for _, s := range w.sentTo("") {
+		order = append(order, s.user[:2])
+	}
+	if !slices.IsSorted(order) {
+		t.Errorf("order %v", order)
+	}
+}
+
+// A storm becomes a few notifications and a summary a minute. Calls go through.
+func TestStorm(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.run()
+	w.phone("bob", chat.VIVO)
+	w.phone("carol", chat.VIVO)
+	var last chat.UID
+	var all []chat.UID
+	for range 100 {
+		last = w.one("bob", chat.VIVO)
+		all = append(all, last)
+	}
+	call := w.one("bob", chat.VIVO, func(j *store.PushJob) { j.Priority = priorityCall })
+	w.ends(call, "accepted")
+	w.ends(w.one("carol", chat.VIVO), "accepted")
+	w.until("the rest is held", func() bool { return w.left(chat.VIVO) == 1 && idleHand(w.lane(chat.VIVO)) })
+	if n := len(w.sentTo("bob")); n != stormAfter+1 {
+		t.Errorf("%d were sent", n)
+	}
+	if s := "carried over"; true {
+		// What is held survives a crash.
+		w.crash()
+		w.run()
+		w.pass(summaryPause + time.Second)
+		w.ends(last, "accepted")
+		list := w.sentTo("bob")
+		if got := list[len(list)-1]; got.body != "95 new messages" || got.title != "alice" {
+			t.Errorf("%s: %+v", s, got)
+		}
+	}
+	n := map[string]int{}
+	for _, uid := range all {
+		n[w.outcome(uid).Class]++
+	}
+	if n["accepted"] != stormAfter+1 || n["coalesced"] != 100-stormAfter-1 {
+		t.Errorf("outcomes %v", n)
+	}
+	w.pass(2 * summaryPause)
+	w.ends(w.one("bob", chat.VIVO), "accepted")
+	if list := w.sentTo("bob"); list[len(list)-1].body != "hello bob" {
+		t.Error("the storm is not over")
+	}
+}
+
+// A storm that goes on is a summary a minute.
+func TestLongStorm(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.run()
+	w.phone("bob", chat.VIVO)
+	for range 200 {
+		w.one("bob", chat.VIVO)
+		w.pass(time.Second)
+		w.until("it is taken", func() bool { return idleHand(w.lane(chat.VIVO)) })
+	}
+	if n := len(w.sentTo("bob")); n < stormAfter+2 || n > stormAfter+4 {
+		t.Errorf("%d notifications for 200 messages in 200 seconds", n)
+	}
+}
+
+// Of those with one collapse id the newest is enough.
+func TestCollapse(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.phone("bob", chat.VIVO)
+	var uids []chat.UID
+	var jobs []store.PushJob
+	for range 4 {
+		ref := w.message("score", "bob")
+		uids = append(uids, ref)
+		jobs = append(jobs, w.job(ref, 0, "bob", chat.VIVO, func(j *store.PushJob) { j.Collapse = 7 }))
+	}
+	w.put(jobs...)
+	w.run()
+	for _, uid := range uids[:3] {
+		w.ends(uid, "collapsed")
+	}
+	w.ends(uids[3], "accepted")
+	if n := len(w.sentTo("bob")); n != 1 {
+		t.Errorf("%d were sent", n)
+	}
+}
+
+// What has become pointless while it waited is not told.
+func TestOvertaken(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.phone("bob", chat.VIVO)
+	gone := w.one("carol", chat.VIVO)
+	reached := w.one("bob", chat.VIVO, func(j *store.PushJob) { j.Offset = 1 })
+	w.cursors["bob"] = []push.Cursor{{Platform: "ios", Offset: 1}}
+	expired := w.one("bob", chat.VIVO, func(j *store.PushJob) { j.Expires = j.Due + 1000 })
+	read := w.message("read", "bob")
+	recalled := w.message("recalled", "bob")
+	for _, a := range []*store.Append{
+		{
+			Message: &chat.Message{App: w.app.ID, From: "bob", ChannelType: chat.Direct},
+			Views: []store.ViewChange{{
+				Channel: store.ChannelRef{App: w.app.ID, Owner: "bob", Type: chat.Direct, Channel: "alice"}, View: &chat.View{ReadUpTo: read, ReadAt: 1},
+			}},
+		},
+		{
+			Message: &chat.Message{App: w.app.ID, From: "alice", ChannelType: chat.Direct},
+			States:  []store.StateChange{{App: w.app.ID, UID: recalled, State: &chat.State{Recall: &chat.Recall{At: 1}}}},
+		},
+	} {
+		if err := w.store.Append(t.Context(), a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.put(w.job(read, 0, "bob", chat.VIVO), w.job(recalled, 0, "bob", chat.VIVO))
+	w.pass(10 * time.Second)
+	w.run()
+	w.ends(gone, "gone")
+	w.ends(expired, "expired")
+	w.ends(read, "read")
+	w.ends(recalled, "recalled")
+	if len(w.sentTo("")) > 1 {
+		t.Errorf("sent %+v", w.sentTo(""))
+	}
+	w.until("reached", func() bool { c := w.outcome(reached).Class; return c == "reached" || c == "read" })
+}
+
+// What the provider refuses of a notification is left out, once.
+func TestWithout(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.run()
+	w.phone("bob", chat.VIVO)
+	w.answers(func(n *push.Notification) push.Attempt {
+		if n.Without&push.OptionImage == 0 {
+			return push.Attempt{Result: push.Result{Class: push.PayloadBad, Code: "image", Without: push.OptionImage}}
+		}
+		return push.Attempt{Result: accepted}
+	})
+	if o := w.ends(w.one("bob", chat.VIVO), "accepted"); o.Attempts != 2 {
+		t.Errorf("%+v", o)
+	}
+	w.result(push.Result{Class: push.PayloadBad, Code: "image", Without: push.OptionImage})
+	if o := w.ends(w.one("bob", chat.VIVO), "payload_bad"); o.Attempts != 2 {
+		t.Errorf("%+v", o)
+	}
+}
+
+// A lane that is full takes no more, but calls.
+func TestFull(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.d.Queue = 100
+	w.phone("bob", chat.VIVO)
+	ref := w.message("x", "bob")
+	var jobs []store.PushJob
+	for i := range 120 {
+		jobs = append(jobs, w.job(ref, i, "bob", chat.VIVO))
+	}
+	w.put(jobs...)
+	if n := w.left(chat.VIVO); n != 90 {
+		t.Errorf("%d wait", n)
+	}
+	w.ends(ref.Plus(119), "shed")
+	jobs = nil
+	for i := range 20 {
+		jobs = append(jobs, w.job(ref, 200+i, "bob", chat.VIVO, func(j *store.PushJob) { j.Priority = priorityCall }))
+	}
+	w.put(jobs...)
+	if n := w.left(chat.VIVO); n != 100 {
+		t.Errorf("%d wait", n)
+	}
+}
+
+// What was sent when the power went is sent again under the same name, and
+// nothing is lost.
+func TestCrash(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.hang = make(chan struct{})
+	w.run()
+	var uids []chat.UID
+	for i := range 30 {
+		user := "u" + strconv.Itoa(i)
+		w.phone(user, chat.VIVO)
+		uids = append(uids, w.one(user, chat.VIVO))
+	}
+	w.until("some are under way", func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return len(w.flight) == w.d.InFlight
+	})
+	w.crash()
+	w.mu.Lock()
+	clear(w.flight)
+	w.hang = nil
+	w.mu.Unlock()
+	w.run()
+	for _, uid := range uids {
+		w.ends(uid, "accepted")
+	}
+	names := map[string]bool{}
+	for _, s := range w.sentTo("") {
+		names[s.request] = true
+	}
+	if len(names) != 30 {
+		t.Errorf("%d names for 30 notifications", len(names))
+	}
+}
+
+// A lane that hangs holds nobody else up.
+func TestIsolation(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.run()
+	w.phone("bob", chat.VIVO)
+	w.phone("carol", chat.MEIZU)
+	hang := make(chan struct{})
+	w.hang = hang
+	slow := w.one("bob", chat.VIVO)
+	w.until("it is under way", func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.flight["bob@VIVO"] == 1
+	})
+	w.mu.Lock()
+	w.hang = nil
+	w.mu.Unlock()
+	for range 4 {
+		w.ends(w.one("carol", chat.MEIZU), "accepted")
+	}
+	close(hang)
+	w.ends(slow, "accepted")
+}
+
+// A changed credential is used at once, and the old adapter let go of.
+func TestCredential(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.run()
+	w.phone("bob", chat.VIVO)
+	w.ends(w.one("bob", chat.VIVO), "accepted")
+	w.pass(time.Second)
+	w.credential(chat.VIVO)
+	w.ends(w.one("bob", chat.VIVO), "accepted")
+	w.until("the old one is closed", func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.closed == 1
+	})
+	if err := w.dir.RemovePushCredential(t.Context(), w.app, &chat.PushCredential{Provider: chat.VIVO}); err != nil {
+		t.Fatal(err)
+	}
+	uid := w.one("bob", chat.VIVO)
+	w.pass(time.Second)
+	time.Sleep(20 * time.Millisecond)
+	if c := w.outcome(uid).Class; c != "" {
+		t.Fatalf("%s without a credential", c)
+	}
+	w.credential(chat.VIVO)
+	w.ends(uid, "accepted")
+}
+
+// Adapters that take many at once are given many.
+func TestBatch(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.batch = 50
+	var jobs []store.PushJob
+	var uids []chat.UID
+	for i := range 120 {
+		user := "u" + strconv.Itoa(i)
+		w.phone(user, chat.VIVO)
+		ref := w.message("x", user)
+		uids = append(uids, ref)
+		jobs = append(jobs, w.job(ref, 0, user, chat.VIVO))
+	}
+	w.answers(func(n *push.Notification) push.Attempt {
+		if n.User == "u7" {
+			return push.Attempt{Result: push.Result{Class: push.PayloadBad, Code: "x"}}
+		}
+		return push.Attempt{Result: accepted}
+	})
+	w.put(jobs...)
+	w.run()
+	for i, uid := range uids {
+		w.ends(uid, map[bool]string{false: "accepted", true: "payload_bad"}[i == 7])
+	}
+}
+
+// A lane without jobs ends, and comes back with the next one.
+func TestIdle(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.run()
+	w.phone("bob", chat.VIVO)
+	w.ends(w.one("bob", chat.VIVO), "accepted")
+	w.until("the lane has ended", func() bool {
+		w.pass(laneIdle)
+		w.d.lanes.mu.Lock()
+		defer w.d.lanes.mu.Unlock()
+		return len(w.d.lanes.all) == 0
+	})
+	w.ends(w.one("bob", chat.VIVO), "accepted")
+}
