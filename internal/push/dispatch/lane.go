@@ -823,7 +823,7 @@ func (l *lane) stop(ctx context.Context, now time.Time, code string, until int64
 		return
 	}
 	l.d.Logger.Error("push: the lane is halted", "lane", l.name(), "code", code)
-	if err := l.d.Store.ChangePush(ctx, &store.PushChange{Halt: []store.PushHalt{h}}); err != nil {
+	if err := l.d.Store.ChangePush(ctx, &store.PushChange{Halt: []store.PushHalt{h}, Sync: true}); err != nil {
 		l.d.warn("halting a push lane", err)
 	}
 }
@@ -836,7 +836,7 @@ func (l *lane) resume(ctx context.Context) {
 	l.gate = gate{}
 	l.mu.Unlock()
 	l.d.Logger.Info("push: the lane goes on", "lane", l.name())
-	if err := l.d.Store.ChangePush(ctx, &store.PushChange{Halt: []store.PushHalt{h}}); err != nil {
+	if err := l.d.Store.ChangePush(ctx, &store.PushChange{Halt: []store.PushHalt{h}, Sync: true}); err != nil {
 		l.d.warn("letting a push lane go on", err)
 	}
 }

@@ -27,13 +27,16 @@ type lanes struct {
 	start func(*lane) // nil while the lanes do not run
 }
 
-// lane is the one with the id, made when there is none.
-func (s *lanes) lane(id store.PushLane) *lane {
+// lane is the one with the id, made when there is none, as prepare wants it.
+func (s *lanes) lane(id store.PushLane, prepare ...func(*lane)) *lane {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := s.all[id]
 	if l == nil {
 		l = newLane(s.d, id)
+		for _, f := range prepare {
+			f(l)
+		}
 		if s.all == nil {
 			s.all = map[store.PushLane]*lane{}
 		}
@@ -161,10 +164,10 @@ func (d *Dispatcher) findLanes(ctx context.Context) error {
 		return err
 	}
 	for _, h := range halts {
-		l := d.lanes.lane(h.Lane)
-		l.mu.Lock()
-		l.halt = h
-		l.mu.Unlock()
+		d.lanes.lane(h.Lane, func(l *lane) {
+			l.halt = h
+			l.probeAt = d.Now().Add(haltPause)
+		})
 	}
 	ids, err := d.Store.PushLanes(ctx)
 	if err != nil {

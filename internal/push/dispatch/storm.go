@@ -24,7 +24,8 @@ type storms struct {
 type held struct {
 	until int64 // Unix ms
 	has   bool
-	job   store.PushJob // stands for all of them
+	job   store.PushJob   // stands for all of them
+	going store.PushPlace // of the one before, which is about to be sent
 }
 
 func (s *storms) turn(now time.Time) {
@@ -57,6 +58,10 @@ func (l *lane) hold(j *store.PushJob, now time.Time) bool {
 	s := &l.storms
 	s.turn(now)
 	c := s.held[h]
+	if c != nil && c.going == j.PushPlace {
+		c.going = store.PushPlace{}
+		return false
+	}
 	if c != nil && ms >= c.until {
 		switch {
 		case !c.has: // it was over long ago
@@ -82,7 +87,7 @@ func (l *lane) hold(j *store.PushJob, now time.Time) bool {
 	if c.has {
 		if _, taken := l.inHand[keyOf(&c.job)]; taken && ms >= c.until {
 			// It is about to be sent: this one waits for the next.
-			c.until, c.has = ms+summaryPause.Milliseconds(), false
+			c.until, c.has, c.going = ms+summaryPause.Milliseconds(), false, c.job.PushPlace
 		}
 	}
 	next := *j

@@ -111,7 +111,9 @@ func (w *world) crash() {
 func (w *world) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
-	wg.Go(func() { w.d.runLanes(ctx, make(chan struct{})) })
+	found := make(chan struct{})
+	wg.Go(func() { w.d.runLanes(ctx, found) })
+	<-found
 	w.stop = func() {
 		cancel()
 		wg.Wait()
@@ -357,4 +359,12 @@ func (w *world) halted(p chat.PushProvider) string {
 		return ""
 	}
 	return l.halt.Code
+}
+
+// quiet reports whether the lane has done all that is due.
+func (w *world) quiet(p chat.PushProvider) bool {
+	l, now := w.lane(p), w.clock().UnixMilli()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.inHand) == 0 && l.nextDue > now && w.d.settler.behind() == 0
 }

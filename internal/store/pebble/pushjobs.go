@@ -70,6 +70,7 @@ const (
 	jobHeld
 	jobCollapse
 	jobCode
+	jobOffset
 )
 
 func appendJob(b []byte, j *store.PushJob) []byte {
@@ -85,7 +86,8 @@ func appendJob(b []byte, j *store.PushJob) []byte {
 	b = appendUint(b, jobWithout, uint64(j.Without))
 	b = appendUint(b, jobHeld, uint64(j.Held))
 	b = appendUint(b, jobCollapse, j.Collapse)
-	return appendText(b, jobCode, j.Code)
+	b = appendText(b, jobCode, j.Code)
+	return appendUint(b, jobOffset, j.Offset)
 }
 
 // decodeJob reads a row behind the prefix of its lane and priority.
@@ -123,6 +125,8 @@ func decodeJob(rest, row []byte, j *store.PushJob) error {
 			j.Collapse = n
 		case jobCode:
 			j.Code = string(text)
+		case jobOffset:
+			j.Offset = n
 		}
 	})
 	if err != nil {

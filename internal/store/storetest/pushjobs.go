@@ -64,7 +64,7 @@ func testPushJobs(e *env) {
 	long := strings.Repeat("x", 255)
 	plain := pushJob(6000, ref, "bob", "phone")
 	silent := pushJob(6001, ref.Plus(1), "bo", "tablet")
-	silent.Ref, silent.Silent, silent.Attempts, silent.Without, silent.Held, silent.Collapse, silent.Code = ref, true, 255, 255, 65535, math.MaxUint64, "BadDeviceToken"
+	silent.Ref, silent.Silent, silent.Attempts, silent.Without, silent.Held, silent.Collapse, silent.Code, silent.Offset = ref, true, 255, 255, 65535, math.MaxUint64, "BadDeviceToken", math.MaxUint64
 	withdraw := pushJob(6002, ref.Plus(700), long, long)
 	withdraw.Kind, withdraw.Ref, withdraw.MadeAt, withdraw.Expires = store.PushWithdraw, chat.UID{}, 0, 0
 	foreign := pushJob(6003, ref.Plus(5), "carol", "\x00")
