@@ -133,8 +133,8 @@ func (d *Dispatcher) overtaken(ctx context.Context, app *chat.App, j *store.Push
 	if err != nil {
 		return "", err
 	}
-	for i := range marks {
-		if marks[i].Mark == store.MarkRecalled {
+	if len(marks) > 0 {
+		if marks[0].Mark == store.MarkRecalled {
 			return "recalled", nil
 		}
 		return "read", nil

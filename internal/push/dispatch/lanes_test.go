@@ -65,7 +65,9 @@ func TestRetry(t *testing.T) {
 	for i := 1; i <= maxAttempts; i++ {
 		w.until("attempt "+strconv.Itoa(i), func() bool { return len(w.sentTo("bob")) >= i })
 		// While it is under way others get through, or it would not count.
-		w.until("it waits", func() bool { return w.outcome(bob).Class != "" || w.left(chat.VIVO) == 1 && idleHand(w.lane(chat.VIVO)) })
+		w.until("it waits", func() bool {
+			return w.outcome(bob).Class != "" || w.left(chat.VIVO) == 1 && idleHand(w.lane(chat.VIVO))
+		})
 		w.pass(maxBackoff)
 	}
 	// The attempts above were alone: nobody got through while they were made.

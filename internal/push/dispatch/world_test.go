@@ -50,14 +50,14 @@ type sent struct {
 	without                       push.Option
 }
 
-const token = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
-
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{
 		t: t, fs: vfs.NewCrashableMem(), now: time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC),
 		flight: map[string]int{}, cursors: map[string][]push.Cursor{}, batch: 1,
-		answer: func(*push.Notification) push.Attempt { return push.Attempt{Result: push.Result{Class: push.Accepted, Code: "200"}} },
+		answer: func(*push.Notification) push.Attempt {
+			return push.Attempt{Result: push.Result{Class: push.Accepted, Code: "200"}}
+		},
 	}
 	w.open(t.Context())
 	app, err := w.dir.CreateApp(t.Context())
