@@ -30,7 +30,7 @@ func (d *Dispatcher) compose(ctx context.Context, j *store.PushJob) (*composed, 
 	if app == nil {
 		return end("off")
 	}
-	rules := rulesOf(app)
+	rules := push.RulesOf(&app.Settings)
 	if !rules.Enabled {
 		return end("off")
 	}
@@ -145,7 +145,7 @@ func (d *Dispatcher) overtaken(ctx context.Context, app *chat.App, j *store.Push
 		if err != nil {
 			return "", err
 		}
-		if reach == push.Phone || reach == push.Desk && !rulesOf(app).DespiteDesktop {
+		if reach == push.Phone || reach == push.Desk && !app.Settings.PushDespiteDesktop {
 			return "reached", nil
 		}
 	}
@@ -169,7 +169,7 @@ func (d *Dispatcher) reach(ctx context.Context, app chat.AppID, user string, off
 	list = list[:0:0]
 	for i := range devices {
 		if devices[i].Epoch == d.Store.Epoch() {
-			list = append(list, push.Cursor{Offset: devices[i].Offset})
+			list = append(list, push.Cursor{Platform: devices[i].Platform, Offset: devices[i].Offset})
 		}
 	}
 	return max(reach, push.ReachOf(offset, list)), nil

@@ -339,7 +339,7 @@ func TestReasonsOfRecipients(t *testing.T) {
 		want := store.PushJob{
 			Lane: store.PushLane{App: s.app.ID, Provider: chat.MEIZU}, Priority: 2,
 			PushPlace: store.PushPlace{Due: ref.Millis() + 3000, UID: at(j.User), User: j.User, Device: j.Device},
-			Ref:       ref, MadeAt: s.now().UnixMilli(), Expires: ref.Millis() + (24 * time.Hour).Milliseconds(),
+			Ref:       ref, Offset: 1, MadeAt: s.now().UnixMilli(), Expires: ref.Millis() + (24 * time.Hour).Milliseconds(),
 		}
 		if j != want {
 			t.Errorf("%s:\n got %+v\nwant %+v", j.User, j, want)

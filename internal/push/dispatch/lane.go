@@ -493,7 +493,7 @@ func (l *lane) gotLocked(page []store.PushJob) (added int) {
 	newest := map[collapseKey]int{}
 	for i := range page {
 		if j := &page[i]; j.Collapse != 0 {
-			newest[collapseOf(j)] = i
+			newest[collapseIn(j)] = i
 		}
 	}
 	for i := range page {
@@ -503,7 +503,7 @@ func (l *lane) gotLocked(page []store.PushJob) (added int) {
 			continue
 		}
 		l.inHand[k] = struct{}{}
-		if j.Collapse != 0 && newest[collapseOf(j)] != i {
+		if j.Collapse != 0 && newest[collapseIn(j)] != i {
 			l.end(j, &store.PushOutcome{Class: "collapsed"}, nil)
 			continue
 		}
@@ -535,7 +535,7 @@ func (l *lane) doneReadingLocked() {
 
 type collapseKey struct{ device, collapse uint64 }
 
-func collapseOf(j *store.PushJob) collapseKey {
+func collapseIn(j *store.PushJob) collapseKey {
 	return collapseKey{hashOf(j.User, j.Device), j.Collapse}
 }
 

@@ -203,5 +203,5 @@ func (d *Dispatcher) withdraws(app chat.AppID, p chat.PushProvider) bool {
 		return false
 	}
 	a := d.Directory.AppByID(app)
-	return a != nil && withdrawsOf(a)
+	return a != nil && a.Settings.PushWithdraw
 }

@@ -188,7 +188,7 @@ func (f *follower) recipient(ctx context.Context, q *request, place int, reach p
 	}
 	job := store.PushJob{
 		PushPlace: store.PushPlace{Due: q.due, UID: uid, User: t.ID}, Priority: priorityOf(q.send, d.Effect, t.ID),
-		Silent: d.Effect == push.Silent, Ref: q.ref, MadeAt: now.UnixMilli(),
+		Silent: d.Effect == push.Silent, Ref: q.ref, Offset: t.Offset, MadeAt: now.UnixMilli(),
 		Expires: sentAt.Add(push.Lifetime(q.send.Type(), d.Effect, q.rules.Lifetime)).UnixMilli(),
 	}
 	reason := push.ReasonNoCredential
@@ -287,13 +287,13 @@ func (f *follower) recalls(ctx context.Context, q *request, now time.Time) (told
 func priorityOf(s *push.Send, effect push.Effect, user string) uint8 {
 	switch {
 	case effect == push.Silent:
-		return 3
+		return prioritySilent
 	case strings.HasPrefix(s.Type(), "RC:VC"): // as push.Lifetime has it
-		return 0
+		return priorityCall
 	case s.Mention.Of(user):
-		return 1
+		return priorityMention
 	}
-	return 2
+	return priorityUsual
 }
 
 // collapseOf is what the sender wants the notification to take the place of, with

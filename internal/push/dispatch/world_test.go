@@ -79,7 +79,7 @@ func newWorld(t *testing.T) *world {
 func (w *world) open(ctx context.Context) {
 	w.t.Helper()
 	s, err := pebble.Open(ctx, pebble.Options{
-		Dir: "data", FS: w.fs, Now: w.clock, Logger: slog.New(slog.DiscardHandler), Consumers: []string{store.PushConsumer},
+		Dir: "data", FS: w.fs, Now: w.clock, Logger: slog.New(slog.DiscardHandler), Consumers: []string{store.PushConsumer}, MinFree: 1, Ballast: 1,
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -151,7 +151,7 @@ func (w *world) Cursors(_ chat.AppID, user string) ([]push.Cursor, bool) {
 	return w.cursors[user], len(w.cursors[user]) > 0
 }
 
-func (w *world) Probe(chat.AppID, string) {}
+func (w *world) Probe(chat.AppID, string, uint64) {}
 
 func (w *world) answers(f func(*push.Notification) push.Attempt) {
 	w.mu.Lock()
