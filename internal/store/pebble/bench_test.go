@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/parleychat/parley/internal/chat"
 	"github.com/parleychat/parley/internal/store"
 	"golang.org/x/sys/unix"
 )
@@ -255,4 +256,126 @@ func BenchmarkIndex(b *testing.B) {
 			b.ReportMetric(float64((cpuTime(b)-cpu).Nanoseconds())/float64(b.N*recipients), "cpu-ns/entry")
 		})
 	}
+}
+
+// pushJobs are n jobs of one lane that come due one after the other, a thousand with
+// each request.
+func pushJobs(n int) []store.PushJob {
+	users := benchUsers(1000)
+	lane := store.PushLane{App: 1, Provider: chat.APNs, Environment: chat.Production, Package: "com.example.chat"}
+	jobs := make([]store.PushJob, n)
+	for i := range jobs {
+		ref := chat.NewUID(1773144000000+int64(i/1000), chat.Direct, 0, 7)
+		jobs[i] = store.PushJob{
+			Lane: lane, Ref: ref, MadeAt: ref.Millis() + 3000, Expires: ref.Millis() + 86_400_000, Collapse: rand.Uint64(),
+			PushPlace: store.PushPlace{Due: ref.Millis() + 3000, UID: ref.Plus(i % 1000), User: users[i%1000], Device: "3F2504E04F8911D3"},
+		}
+	}
+	return jobs
+}
+
+// BenchmarkPushPut has a follower make a thousand jobs at a time, in no order.
+func BenchmarkPushPut(b *testing.B) {
+	s := mustOpen(b, Options{Dir: b.TempDir(), Consumers: []string{store.PushConsumer}})
+	defer mustClose(b, s)
+	jobs := pushJobs(1000 * b.N)
+	b.ReportAllocs()
+	cpu := cpuTime(b)
+	b.ResetTimer()
+	for i := range b.N {
+		c := &store.PushChange{Put: jobs[i*1000 : i*1000+1000], Watermark: uint64(i + 1)}
+		if err := s.ChangePush(b.Context(), c); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.StopTimer()
+	b.ReportMetric(float64((cpuTime(b)-cpu).Nanoseconds())/float64(b.N*1000), "cpu-ns/job")
+}
+
+// BenchmarkPushDrain has a lane take 200,000 jobs in pages of a thousand and drop
+// them, on disk and with all of it behind it still in the way.
+func BenchmarkPushDrain(b *testing.B) {
+	const n = 200_000
+	jobs := pushJobs(n)
+	for range b.N {
+		b.StopTimer()
+		s := mustOpen(b, Options{Dir: b.TempDir()})
+		for i := 0; i < n; i += 1000 {
+			if err := s.ChangePush(b.Context(), &store.PushChange{Put: jobs[i : i+1000]}); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.StartTimer()
+		var read, dropped, slowest time.Duration
+		var behind store.PushPlace
+		for range n / 1000 {
+			start := time.Now()
+			page, err := s.PushJobs(b.Context(), &jobs[0].Lane, 0, behind, 1<<60, 1000)
+			if err != nil || len(page) != 1000 {
+				b.Fatal(len(page), err)
+			}
+			took := time.Since(start)
+			read, slowest = read+took, max(slowest, took)
+			behind = page[999].PushPlace
+			start = time.Now()
+			if err := s.ChangePush(b.Context(), &store.PushChange{Drop: page}); err != nil {
+				b.Fatal(err)
+			}
+			dropped += time.Since(start)
+		}
+		b.StopTimer()
+		b.ReportMetric(float64(read.Nanoseconds())/n, "read-ns/job")
+		b.ReportMetric(float64(slowest.Nanoseconds())/1000, "slowest-read-ns/job")
+		b.ReportMetric(float64(dropped.Nanoseconds())/n, "drop-ns/job")
+		start := time.Now()
+		if list, err := s.PushJobs(b.Context(), &jobs[0].Lane, 0, store.PushPlace{}, 1<<60, 1); err != nil || len(list) > 0 {
+			b.Fatal(len(list), err)
+		}
+		b.ReportMetric(float64(time.Since(start).Microseconds())/1000, "from-zero-ms")
+		mustClose(b, s)
+	}
+}
+
+// BenchmarkPushMillion counts a million jobs, reads them from the start, and looks
+// from the start when all of them are dropped.
+func BenchmarkPushMillion(b *testing.B) {
+	const n = 1_000_000
+	jobs := pushJobs(n)
+	s := mustOpen(b, Options{Dir: b.TempDir()})
+	defer mustClose(b, s)
+	for i := 0; i < n; i += 1000 {
+		if err := s.ChangePush(b.Context(), &store.PushChange{Put: jobs[i : i+1000]}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	timed := func(what string, f func() error) {
+		start := time.Now()
+		if err := f(); err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(float64(time.Since(start).Microseconds())/1000, what+"-ms")
+	}
+	lane := &jobs[0].Lane
+	count := func() error {
+		got, err := s.CountPushJobs(b.Context(), lane)
+		if err == nil && got[0] != n {
+			err = fmt.Errorf("%v jobs", got)
+		}
+		return err
+	}
+	first := func() error {
+		_, err := s.PushJobs(b.Context(), lane, 0, store.PushPlace{}, 1<<60, 1)
+		return err
+	}
+	timed("count", count)
+	timed("count-again", count)
+	for i := 0; i < n; i += 1000 {
+		if err := s.ChangePush(b.Context(), &store.PushChange{Drop: jobs[i : i+1000]}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	timed("dropped", first)
+	timed("dropped-again", first)
+	timed("lanes", func() error { _, err := s.PushLanes(b.Context()); return err })
+	b.ReportMetric(0, "ns/op")
 }

@@ -67,17 +67,61 @@ func TestCutRows(t *testing.T) {
 		"once":    {appendOnce(nil, &store.Once{}, ref), func(b []byte) error { _, err := decodeOnce(b); return err }},
 		"history": {appendHistory(nil, store.EntryIn, rowCounted, 3), func(b []byte) error { _, err := decodeHistory(b, ref); return err }},
 		"log":     {appendLogRow(nil, 1773144000000, nil), func(b []byte) error { _, err := decodeLogRow(b); return err }},
+
+		"push job":     {appendJob(nil, &samplePushJob), func(b []byte) error { return decodeJob(samplePushPlace, b, &store.PushJob{}) }},
+		"push look":    {appendLook(nil, &store.PushLook{App: 7, Targets: []int{1, 300}}), func(b []byte) error { return decodeLook(b, &store.PushLook{}) }},
+		"push reasons": {appendReasons(nil, &store.PushReasonsOf{Reasons: []uint8{1, 1, 2}}), func(b []byte) error { _, err := decodeReasons(b); return err }},
+		"push outcome": {appendOutcome(nil, &store.PushOutcome{UID: ref, Class: "retry", At: 5, Cut: 1}), func(b []byte) error { return decodeOutcome(b, &store.PushOutcome{}) }},
 	}
+	// Without its last field such a row is one too; everything else needs all.
+	tagged := map[string]bool{"body": true, "push job": true, "push look": true, "push reasons": true, "push outcome": true}
 	for name, r := range rows {
 		if err := r.decode(r.row); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		for i := range r.row {
-			// A body without its last field is a body; everything else needs all.
-			if err := r.decode(r.row[:i]); err == nil && name != "body" || err != nil && !errors.Is(err, errRow) {
+			if err := r.decode(r.row[:i]); err == nil && !tagged[name] || err != nil && !errors.Is(err, errRow) {
 				t.Errorf("%s cut at %d: %v", name, i, err)
 			}
 		}
+	}
+}
+
+var (
+	samplePushJob = store.PushJob{
+		PushPlace: store.PushPlace{Due: 1773144003000, UID: chat.NewUID(1773144000000, chat.Direct, 300, 3), User: "bob", Device: "phone"},
+		Kind:      store.PushWithdraw, Silent: true, Ref: chat.NewUID(1773144000000, chat.Direct, 0, 3), MadeAt: 1773144003000, Expires: 1773230400000,
+		Attempts: 2, Without: 1, Held: 7, Collapse: 1 << 60, Code: "500", Offset: 70,
+	}
+	samplePushPlace = appendPlace(nil, &samplePushJob.PushPlace)
+)
+
+// TestPushJobCodec sees that what a later release adds is skipped, that nothing is
+// shared with the row, and that rows are as small as they are said to be.
+func TestPushJobCodec(t *testing.T) {
+	t.Parallel()
+	row := appendJob(nil, &samplePushJob)
+	later := protowire.AppendString(protowire.AppendTag(nil, 999, protowire.BytesType), "new")
+	later = protowire.AppendFixed64(protowire.AppendTag(later, 1000, protowire.Fixed64Type), 5)
+	for _, r := range [][]byte{row, slices.Concat(later, row), slices.Concat(row, later)} {
+		place := bytes.Clone(samplePushPlace)
+		var j store.PushJob
+		err := decodeJob(place, r, &j)
+		clear(place)
+		clear(r)
+		if err != nil || j != samplePushJob {
+			t.Errorf("got %+v, %v, want %+v", j, err, samplePushJob)
+		}
+		row = appendJob(nil, &samplePushJob)
+	}
+	for i := range samplePushPlace[:len(samplePushPlace)-len("phone")] {
+		if err := decodeJob(samplePushPlace[:i], row, &store.PushJob{}); !errors.Is(err, errRow) {
+			t.Errorf("a place cut at %d: %v", i, err)
+		}
+	}
+	j := pushJobs(1)[0]
+	if n := jobKeyLen(&j) + len(appendJob(nil, &j)); n > 120 || jobKeyLen(&j) != len(appendJobKey(nil, &j)) {
+		t.Errorf("a job takes %d bytes, its key is %d and not %d", n, len(appendJobKey(nil, &j)), jobKeyLen(&j))
 	}
 }
 
@@ -128,6 +172,10 @@ func FuzzRows(f *testing.F) {
 	f.Add(appendHead(nil, headState{1000, 20000, 900}))
 	f.Add(appendOnce(nil, &store.Once{Left: []string{"x"}}, ref))
 	f.Add(appendLogRow(nil, 5, []store.Ref{{App: 1, UID: ref}}))
+	f.Add(appendJob(nil, &samplePushJob))
+	f.Add(appendLook(appendLook(nil, &store.PushLook{Targets: []int{1, 300}}), &store.PushLook{Targets: []int{2}}))
+	f.Add(appendReasons(nil, &store.PushReasonsOf{Targets: []int{3, 4, 900}, Reasons: []uint8{1, 1, 2}}))
+	f.Add(appendOutcome(nil, &store.PushOutcome{UID: ref, Class: "retry"}))
 	f.Add(appendPreferences(nil, &chat.Preferences{
 		Levels: map[chat.ChannelType]chat.NotifyLevel{chat.Direct: chat.NotifyAll},
 		Quiet:  &chat.QuietHours{From: 1, To: 2, Zone: "UTC", Level: 5}, Tags: []chat.Tag{{ID: "w", Name: "Work", At: 5}},
@@ -169,6 +217,25 @@ func FuzzRows(f *testing.F) {
 			}
 		}
 		_, _ = decodeHistory(row, ref)
+		_ = decodeOutcome(row, &store.PushOutcome{})
+		j, back := store.PushJob{}, store.PushJob{}
+		if err := decodeJob(samplePushPlace, row, &j); err == nil {
+			if err := decodeJob(appendPlace(nil, &j.PushPlace), appendJob(nil, &j), &back); err != nil || back != j {
+				t.Fatalf("job %+v became %+v, %v", j, back, err)
+			}
+		}
+		if list, err := decodeReasons(row); err == nil {
+			back, err := decodeReasons(appendReasons(nil, &store.PushReasonsOf{Reasons: list}))
+			if err != nil || !slices.Equal(back, list) {
+				t.Fatalf("reasons %v became %v, %v", list, back, err)
+			}
+		}
+		if l := (store.PushLook{}); decodeLook(row, &l) == nil && checkTargets(l.Targets, chat.MaxUIDBlock) == nil {
+			back := store.PushLook{}
+			if err := decodeLook(appendLook(nil, &l), &back); err != nil || back.App != l.App || !slices.Equal(back.Targets, l.Targets) {
+				t.Fatalf("look %+v became %+v, %v", l, back, err)
+			}
+		}
 	})
 }
 
@@ -190,6 +257,7 @@ func TestKeysKeepUsersApart(t *testing.T) {
 		"timeline": func(id string) []byte { return appendTimelinePrefix(nil, 3, 1, id) },
 		"device":   func(id string) []byte { return appendDevicePrefix(nil, 1, id) },
 		"channel":  func(id string) []byte { return appendChannelPrefix(nil, 1, id) },
+		"push job": func(id string) []byte { return appendLanePrefix(nil, &store.PushLane{Package: id}) },
 		"history": func(id string) []byte {
 			return appendHistoryPrefix(nil, 3, &store.ChannelRef{App: 1, Owner: id, Type: chat.Direct, Channel: id})
 		},

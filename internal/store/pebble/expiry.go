@@ -38,7 +38,8 @@ func (s *Store) runExpiry(ctx context.Context) {
 
 // Expire drops what is past its time, each kind with one range delete: days of
 // timelines, bodies by their life, history months, onces, bans that have ended,
-// and the part of the log that all consumers have passed. It runs by itself every few minutes.
+// what became of notifications, and the part of the log that all consumers have
+// passed. It runs by itself every few minutes.
 func (s *Store) Expire(ctx context.Context) error {
 	s.expireMu.Lock()
 	defer s.expireMu.Unlock()

@@ -94,6 +94,7 @@ func TestSyncFails(t *testing.T) {
 				"Block":        s.Block(context.Background(), 1, "bob", []string{"eve"}),
 				"Unblock":      s.Unblock(context.Background(), 1, "bob", []string{"eve"}),
 				"PutDevices":   s.PutDevices(context.Background(), []store.UserDevice{{App: 1, User: "bob"}}),
+				"ChangePush":   s.ChangePush(context.Background(), &store.PushChange{Put: pushJobs(1)}),
 				"SetWatermark": s.SetWatermark(context.Background(), store.IndexConsumer, 1),
 			} {
 				if chat.KindOf(err) != chat.KindUnavailable {
@@ -225,7 +226,8 @@ func TestLittleSpace(t *testing.T) {
 		err := s.Append(ctx, direct("alice", "bob"))
 		app := s.PutApp(ctx, &chat.App{Key: fmt.Sprint(step.free, step.ballast), Settings: chat.DefaultSettings()})
 		users := s.UpdateUsers(ctx, 1, []string{"bob"}, func(u *chat.User) { u.TokensFrom++ })
-		for _, err := range []error{err, app, users, s.Health()} {
+		push := s.ChangePush(ctx, &store.PushChange{Put: pushJobs(1)})
+		for _, err := range []error{err, app, users, push, s.Health()} {
 			if step.open && err != nil {
 				t.Errorf("with %d free: %v", step.free, err)
 			}

@@ -109,10 +109,9 @@ func testPushJobPlaces(e *env) {
 			if len(page) == 0 {
 				break
 			}
-			if len(page) > limit {
-				e.Fatalf("%d jobs, at most %d were asked for", len(page), limit)
+			if got = append(got, page...); len(page) > limit || len(got) > len(all) {
+				e.Fatalf("a page of %d of %d jobs, %d so far of %d", len(page), limit, len(got), len(all))
 			}
-			got = append(got, page...)
 			behind = page[len(page)-1].PushPlace
 		}
 		e.wantJobs(got, all)
