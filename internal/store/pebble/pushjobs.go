@@ -264,10 +264,13 @@ func (s *Store) PushJobs(ctx context.Context, lane *store.PushLane, priority uin
 	if n := max(len(behind.User), len(behind.Device)); n > maxIDLength {
 		return nil, chat.Invalidf("behind", "user and device are at most %d bytes, got %d", maxIDLength, n)
 	}
-	for _, err := range [...]error{checkPushLane(lane), checkPushPriority(priority), checkDue(behind.Due)} {
+	for _, err := range [...]error{checkPushLane(lane), checkPushPriority(priority)} {
 		if err != nil {
 			return nil, err
 		}
+	}
+	if behind.Due < 0 { // just before what is due at 0
+		behind = store.PushPlace{}
 	}
 	if until < behind.Due {
 		return nil, nil

@@ -116,6 +116,12 @@ func testPushJobPlaces(e *env) {
 		}
 		e.wantJobs(got, all)
 	}
+	// A time before all is before them all.
+	got, err := e.PushJobs(e.ctx, &pushLane, 0, store.PushPlace{Due: -1, UID: pushUID(1, 1), User: "b", Device: "b"}, math.MaxInt64, 1<<30)
+	if err != nil {
+		e.Fatal(err)
+	}
+	e.wantJobs(got, all)
 	for _, until := range []int64{-1, 0, 1, 254, 255, 256, 1<<40 - 1, 1 << 40, math.MaxInt64} {
 		want := slices.DeleteFunc(slices.Clone(all), func(j store.PushJob) bool { return j.Due > until })
 		got, err := e.PushJobs(e.ctx, &pushLane, 0, store.PushPlace{}, until, 1<<30)
@@ -324,7 +330,6 @@ func testPushLimits(e *env) {
 		{pushLane, store.PushPriorities, store.PushPlace{}, 1},
 		{pushLane, 0, store.PushPlace{User: long}, 1},
 		{pushLane, 0, store.PushPlace{Device: long}, 1},
-		{pushLane, 0, store.PushPlace{Due: -1}, 1},
 		{pushLane, 0, store.PushPlace{}, 0},
 	} {
 		_, err := e.PushJobs(e.ctx, &q.lane, q.priority, q.behind, 10, q.limit)
