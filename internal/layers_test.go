@@ -35,7 +35,7 @@ var layers = map[string][]string{
 	"internal/directory": {"internal/chat", "internal/store", "internal/turn"},
 	"internal/courier":   {"internal/budget", "internal/chat", "internal/push", "internal/room", "internal/store", "internal/turn"},
 
-	"internal/trace": {"internal/chat", "internal/store"},
+	"internal/trace": {"internal/chat", "internal/push", "internal/store"},
 
 	// Providers know what they are given, and nothing of each other.
 	"internal/push/apns":     {"internal/chat", "internal/push", "internal/push/line"},

@@ -47,6 +47,7 @@ type tracedRecipient struct {
 	QueuedFor  *int
 	tracedReached
 	tracedChanges
+	Push       *tracedPush
 	SenderCopy *struct {
 		UserID string `json:"userId"`
 		tracedReached
@@ -81,6 +82,21 @@ type tracedChanges struct {
 		Version   uint64
 		UpdatedAt int64
 		Told      bool
+	}
+}
+
+type tracedPush struct {
+	Effect, Reason string
+	Devices        []struct {
+		DeviceID    string `json:"deviceId"`
+		Provider    string
+		Token       string
+		Withdrawn   bool
+		Class, Code string
+		ID          string
+		Attempts    int
+		At          int64
+		Cut         []string
 	}
 }
 
@@ -163,6 +179,7 @@ func (t *traced) print(to io.Writer, first bool) error {
 		}
 		r.tracedReached.print(w, "to", r.UserID, t.DeliveriesKept)
 		r.tracedChanges.print(w)
+		r.Push.print(w)
 		if r.SenderCopy != nil {
 			r.SenderCopy.print(w, "copy", r.SenderCopy.UserID, t.DeliveriesKept)
 		}
@@ -228,6 +245,38 @@ func (c *tracedChanges) print(w io.Writer) {
 			told = "not told of yet"
 		}
 		fmt.Fprintf(w, "\tmetadata changed %s, version %d, %s\n", clockTime(m.UpdatedAt), m.Version, told)
+	}
+}
+
+func (p *tracedPush) print(w io.Writer) {
+	switch {
+	case p == nil:
+		return
+	case p.Effect == "none":
+		fmt.Fprintf(w, "\tnot notified: %s\n", p.Reason)
+		return
+	}
+	fmt.Fprintf(w, "\tnotified (%s): %s\n", p.Effect, p.Reason)
+	for _, d := range p.Devices {
+		what := "notification"
+		if d.Withdrawn {
+			what = "taking back"
+		}
+		result := d.Class
+		if d.Code != "" {
+			result += ", code " + d.Code
+		}
+		if d.ID != "" {
+			result += ", id " + d.ID
+		}
+		if d.Attempts > 1 {
+			result += fmt.Sprintf(", %d attempts", d.Attempts)
+		}
+		if len(d.Cut) > 0 {
+			result += ", shortened: " + strings.Join(d.Cut, ", ")
+		}
+		to := strings.TrimSpace(d.Provider + " " + d.Token)
+		fmt.Fprintf(w, "\t%s, device %s (%s) %s: %s\n", what, d.DeviceID, to, clockTime(d.At), result)
 	}
 }
 

@@ -76,7 +76,16 @@ func appendOwnTrace(b []byte, r *trace.Report) []byte {
 	}
 	b = appendBetween(b, `,"written":`, written)
 	b = appendBetween(b, `,"acknowledged":`, acked)
-	return append(appendChanges(b, &rec.Changes), '}')
+	b = appendChanges(b, &rec.Changes)
+	if p := rec.Push; p != nil {
+		b = append(b, `,"push":{"effect":"`...)
+		b = append(append(b, p.Effect.String()...), '"')
+		if p.Reason != "" {
+			b = append(append(append(b, `,"reason":"`...), p.Reason...), '"')
+		}
+		b = append(b, '}')
+	}
+	return append(b, '}')
 }
 
 // appendChanges appends the members about what has happened to a message, as the

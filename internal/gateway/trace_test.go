@@ -17,6 +17,7 @@ import (
 
 	"github.com/parleychat/parley/internal/chat"
 	"github.com/parleychat/parley/internal/courier"
+	"github.com/parleychat/parley/internal/push"
 	"github.com/parleychat/parley/internal/store"
 	"github.com/parleychat/parley/internal/trace"
 )
@@ -182,6 +183,41 @@ func TestTraceCallOfMetadata(t *testing.T) {
 	if want := `,"metadata":{"version":1,` + strings.Trim(string(set.RPC.Data), "{}") + `,"told":true}}`; r.Error != nil || !strings.HasSuffix(string(r.RPC.Data), want) {
 		t.Errorf("%s, want %s", r.RPC.Data, want)
 	}
+}
+
+type herald struct{ rules push.Rules }
+
+func (h *herald) PushRules(context.Context, *chat.App) (push.Rules, error) { return h.rules, nil }
+func (h *herald) PushDecided(int64) bool                                   { return false }
+
+// Whether a message has notified is told to its sender; why not only where that
+// says nothing of its recipient.
+func TestTraceCallOfPush(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	on := &herald{push.Rules{Enabled: true}}
+	h.traces().AttachPush(on)
+	alice, _ := h.connect("alice", "")
+	text := &chat.Message{ChannelType: chat.Direct, From: "alice", Type: "RC:TxtMsg", Content: `{"content":"x"}`, Persist: true}
+	uids := h.post(text, "bob", "carl")
+	own := h.send(chat.Direct, "alice", "custom", "bob")
+	want := func(uid chat.UID, push string) {
+		t.Helper()
+		r := alice.call(3, "message.trace", `{"messageUID":"`+uid.String()+`"}`)
+		if r.Error != nil || !strings.HasSuffix(string(r.RPC.Data), `,"push":`+push+`}`) {
+			t.Errorf("%s, %+v, want %s", r.RPC.Data, r.Error, push)
+		}
+	}
+	want(uids[0], `{"effect":"none","reason":"pending"}`)
+	want(own[0], `{"effect":"none","reason":"no_text"}`)
+	must(t, h.store.ChangePush(t.Context(), &store.PushChange{
+		Reasons:  []store.PushReasonsOf{{Ref: uids[0], Count: 2, Reasons: []uint8{uint8(push.ReasonAway), uint8(push.ReasonBanned)}}},
+		Outcomes: []store.PushOutcome{{UID: uids[0], Device: "secret", Provider: chat.FCM, Class: "accepted", At: 1}},
+	}))
+	want(uids[0], `{"effect":"alert"}`)
+	want(uids[1], `{"effect":"none"}`)
+	on.rules = push.Rules{}
+	want(own[0], `{"effect":"none","reason":"push_off"}`)
 }
 
 // Senders are told of their own messages, and less than their app's backend.

@@ -72,6 +72,7 @@ func (n *Node) openDoors(background context.Context, d *directory.Directory) err
 	if err := n.openPush(d); err != nil {
 		return err
 	}
+	n.tracer.AttachPush(n.pushes)
 	calls := serverapi.New(serverapi.Options{
 		Directory: d, Courier: n.courier, Presence: n.gateway, Tracer: n.tracer,
 		Now: n.now, Logger: n.logger, Metrics: n.registry,

@@ -83,6 +83,9 @@ func (r Reason) String() string {
 	return "unknown"
 }
 
+// OfMessage reports whether the reason follows from the message alone.
+func (r Reason) OfMessage() bool { return r <= ReasonNoText }
+
 // Reasons are all there are.
 func Reasons() []Reason {
 	list := make([]Reason, len(reasonWords))

@@ -54,6 +54,18 @@ const (
 	CutTitle
 )
 
+var cutWords = [...]string{"image", "data", "body", "title"}
+
+// Words are what was cut, in the words of traces.
+func (c Cut) Words() (words []string) {
+	for i, w := range cutWords {
+		if c&(1<<i) != 0 {
+			words = append(words, w)
+		}
+	}
+	return words
+}
+
 // Parts are all of the notification's.
 func (n *Notification) Parts() Parts {
 	return Parts{Image: true, Data: n.Data, Title: n.Title, Body: n.Body}

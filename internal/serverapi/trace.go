@@ -3,6 +3,7 @@ package serverapi
 import (
 	"encoding/hex"
 	"strconv"
+	"strings"
 
 	"github.com/parleychat/parley/internal/chat"
 	"github.com/parleychat/parley/internal/courier"
@@ -177,12 +178,12 @@ func appendRecipient(b []byte, open bool, r *trace.Recipient) []byte {
 			b = append(b, `,"queuedFor":`...)
 			b = strconv.AppendInt(b, int64(r.Members), 10)
 		}
-		return append(appendChanges(b, &r.Changes), '}')
+		return append(appendPush(appendChanges(b, &r.Changes), r.Push), '}')
 	}
 	b = append(b, `","userId":`...)
 	b = appendQuoted(b, r.Target)
 	b = appendReached(b, r.Offset, &r.Reached)
-	b = appendChanges(b, &r.Changes)
+	b = appendPush(appendChanges(b, &r.Changes), r.Push)
 	if r.Copy != nil {
 		b = append(b, `,"senderCopy":{"userId":`...)
 		b = appendQuoted(b, r.Copy.User)
@@ -228,6 +229,44 @@ func appendChanges(b []byte, c *trace.Changes) []byte {
 		b = append(b, '}')
 	}
 	return b
+}
+
+// appendPush appends what the message did to notify its recipient, if anything is
+// known of that.
+func appendPush(b []byte, p *trace.Push) []byte {
+	if p == nil {
+		return b
+	}
+	b = append(b, `,"push":{"effect":"`...)
+	b = append(b, p.Effect.String()...)
+	b = append(b, `","reason":"`...)
+	b = append(append(b, p.Reason...), `","devices":[`...)
+	for i := range p.Devices {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		d := &p.Devices[i]
+		b = append(b, `{"deviceId":`...)
+		b = appendQuoted(b, d.Device)
+		b = appendKnown(b, `,"provider":`, d.Provider)
+		b = appendKnown(b, `,"token":`, d.Token)
+		if d.Withdrawn {
+			b = append(b, `,"withdrawn":true`...)
+		}
+		b = appendKnown(b, `,"class":`, d.Class)
+		b = appendKnown(b, `,"code":`, d.Code)
+		b = appendKnown(b, `,"id":`, d.ID)
+		b = append(b, `,"attempts":`...)
+		b = strconv.AppendInt(b, int64(d.Attempts), 10)
+		b = append(b, `,"at":`...)
+		b = strconv.AppendInt(b, d.At, 10)
+		if len(d.Cut) > 0 {
+			b = append(b, `,"cut":["`...)
+			b = append(append(b, strings.Join(d.Cut, `","`)...), `"]`...)
+		}
+		b = append(b, '}')
+	}
+	return append(b, "]}"...)
 }
 
 func appendReached(b []byte, offset uint64, r *trace.Reached) []byte {

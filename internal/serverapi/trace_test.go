@@ -1,6 +1,7 @@
 package serverapi
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/parleychat/parley/internal/chat"
+	"github.com/parleychat/parley/internal/push"
 	"github.com/parleychat/parley/internal/room"
 	"github.com/parleychat/parley/internal/store"
 )
@@ -194,6 +196,46 @@ func traceRecipients(t *testing.T, w *world, uid string) string {
 		}
 	}
 	return r.Body
+}
+
+type herald struct{}
+
+func (herald) PushRules(_ context.Context, app *chat.App) (push.Rules, error) {
+	return push.RulesOf(&app.Settings), nil
+}
+func (herald) PushDecided(int64) bool { return false }
+
+// What a message did to notify its recipients is told with it, in words that never
+// change.
+func TestTraceOfPush(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.tracer.AttachPush(herald{})
+	uids := w.sentUIDs(direct, set(sendBody(""), "toUserIds", list("bob", "carl", "dora")))
+	want := func(uid, push string) {
+		t.Helper()
+		if all := w.call(tracePath, traceBody(uid, "")).Body; !strings.Contains(all, `"devices":[],"push":`+push+`}],"leftOut"`) {
+			t.Errorf("got %s\nwant %s", all, push)
+		}
+	}
+	want(uids[0], `{"effect":"none","reason":"pending","devices":[]}`)
+	ref := uidOf(t, uids[0])
+	must(t, w.store.ChangePush(t.Context(), &store.PushChange{
+		Reasons: []store.PushReasonsOf{{Ref: ref, Count: 3, Reasons: []uint8{uint8(push.ReasonAway), uint8(push.ReasonNoDevice), uint8(push.ReasonAway)}}},
+		Outcomes: []store.PushOutcome{
+			{UID: ref, Device: "pad", Provider: chat.OPPO, Class: "token_dead", Code: "10000", Token: "…abc\"", Attempts: 3, At: 17, Cut: uint8(push.CutTitle | push.CutData)},
+			{UID: ref, Device: "phone", Provider: chat.APNs, Class: "accepted", ID: "i/1", Token: "…def", Attempts: 1, At: 18},
+			{UID: ref, Device: "wrist", Provider: chat.APNs, Kind: store.PushWithdraw, Class: "expired", At: 19},
+		},
+	}))
+	want(uids[0], `{"effect":"alert","reason":"away","devices":[`+
+		`{"deviceId":"pad","provider":"OPPO","token":"…abc\"","class":"token_dead","code":"10000","attempts":3,"at":17,"cut":["data","title"]},`+
+		`{"deviceId":"phone","provider":"APNs","token":"…def","class":"accepted","id":"i/1","attempts":1,"at":18},`+
+		`{"deviceId":"wrist","provider":"APNs","withdrawn":true,"class":"expired","attempts":0,"at":19}]}`)
+	want(uids[1], `{"effect":"none","reason":"no_device","devices":[]}`)
+	want(uids[2], `{"effect":"alert","reason":"away","devices":[]}`)
+	w.set("push.enabled", "false")
+	want(w.sentUIDs(direct, sendBody(""))[0], `{"effect":"none","reason":"push_off","devices":[]}`)
 }
 
 // A shorter retention of the app's counts for its traces.

@@ -97,6 +97,7 @@ type world struct {
 	dir     *directory.Directory
 	store   *pebble.Store
 	courier *gate
+	tracer  *trace.Tracer
 	rooms   *room.Rooms
 	commit  func(*store.Commit)
 	seats   []*seat
@@ -273,6 +274,7 @@ func (w *world) open() {
 		w.t.Fatal(err)
 	}
 	tr := trace.New(s, w.said, w.clock.now)
+	w.tracer = tr
 	w.rooms = room.New(func() time.Time {
 		if at := w.seated.Load(); at != 0 {
 			return time.UnixMilli(at)

@@ -29,6 +29,8 @@ type Store interface {
 	Devices(ctx context.Context, app chat.AppID, user string) ([]store.Device, error)
 	Overlays(ctx context.Context, app chat.AppID, uids []chat.UID) ([]*chat.State, error)
 	View(ctx context.Context, ch store.ChannelRef) (*chat.View, error)
+	PushReasons(ctx context.Context, ref chat.UID) ([]uint8, error)
+	PushOutcomes(ctx context.Context, uid chat.UID) ([]store.PushOutcome, error)
 	Epoch() string
 }
 
@@ -42,6 +44,7 @@ type Sessions interface {
 type Tracer struct {
 	store    Store
 	sessions Sessions
+	pushes   Pushes // nil: nothing is told of push
 	now      func() time.Time
 	reach    reach
 }
@@ -73,6 +76,7 @@ type Recipient struct {
 	Offset  uint64 // in the user's timeline; 0 for a channel
 	Reached Reached
 	Changes Changes
+	Push    *Push // nil when nothing is known of it
 
 	// Copy is what became of the sender's own copy; nil when there is none.
 	Copy *Copy
@@ -196,7 +200,10 @@ func (t *Tracer) Trace(ctx context.Context, app *chat.App, uid chat.UID, p Page)
 	if err != nil {
 		return nil, err
 	}
-	return r, t.changes(ctx, app.ID, r)
+	if err := t.changes(ctx, app.ID, r); err != nil {
+		return nil, err
+	}
+	return r, t.pushed(ctx, app, r, a)
 }
 
 func (t *Tracer) changes(ctx context.Context, app chat.AppID, r *Report) error {
@@ -243,7 +250,15 @@ func (t *Tracer) TraceOwn(ctx context.Context, app *chat.App, user string, uid c
 	}
 	r.LeftOut = nil
 	for i := range r.Recipients {
-		r.Recipients[i].Changes.ReadBefore = 0 // theirs, unless the sender was to know
+		rec := &r.Recipients[i]
+		rec.Changes.ReadBefore = 0 // theirs, unless the sender was to know
+		// Why somebody is not notified says how they have set their phone, or that
+		// they are banned; and which devices they have is nobody else's business.
+		if p := rec.Push; p != nil {
+			if p.Devices = nil; !p.OfMessage {
+				p.Reason = ""
+			}
+		}
 	}
 	return r, nil
 }

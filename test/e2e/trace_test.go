@@ -164,6 +164,7 @@ func TestTraceCommand(t *testing.T) {
 		` +device phone \(ios\): written @time, acknowledged @time`,
 	}
 	device := ` +device phone is past it, last seen @time`
+	off := ` +not notified: push_off`
 	rest := []string{
 		`copy +ann, offset 1`,
 		` +not written to any session yet`,
@@ -171,6 +172,7 @@ func TestTraceCommand(t *testing.T) {
 	dora := []string{
 		`to +dora, offset 1`,
 		` +not written to any session yet`,
+		off,
 		`copy +ann, offset 2`,
 		` +not written to any session yet`,
 	}
@@ -180,14 +182,14 @@ func TestTraceCommand(t *testing.T) {
 		}
 		return all
 	}
-	want([]string{uid}, lines(head, bob, []string{device}, rest)...)
-	want([]string{uid, "--all"}, lines(head, bob, []string{device}, rest, dora)...)
+	want([]string{uid}, lines(head, bob, []string{device, off}, rest)...)
+	want([]string{uid, "--all"}, lines(head, bob, []string{device, off}, rest, dora)...)
 
 	s.call("/v4/direct-channel/message/update", object{"fromUserId": "ann", "targetId": "bob", "messageUID": uid, "content": `{"content":"CHANGED"}`})
 	s.call("/v4/message/metadata/set", object{"userId": "bob", "channelType": 1, "channelId": "bob", "messageUID": uid, "metadata": object{"k": "v"}})
-	want([]string{uid}, lines(head, bob, []string{device, ` +content changed @time`, ` +metadata changed @time, version 1, told`}, rest)...)
+	want([]string{uid}, lines(head, bob, []string{device, ` +content changed @time`, ` +metadata changed @time, version 1, told`, off}, rest)...)
 	s.call("/v4/message/delete", object{"fromUserId": "ann", "channelType": 1, "channelId": "bob", "messageUID": uid, "isAdmin": 1, "isDelete": 1})
-	want([]string{uid}, lines(head, bob, []string{device, ` +recalled @time by ann for the app, leaving nothing`}, rest)...)
+	want([]string{uid}, lines(head, bob, []string{device, ` +recalled @time by ann for the app, leaving nothing`, off}, rest)...)
 
 	room := s.call("/v4/open-channel/message/send", object{"fromUserId": "ann", "toChannelIds": []string{"lobby"}, "messageType": "RC:TxtMsg", "content": `{"content":"TOP-SECRET"}`}).Result.UIDs[0].UID
 	s.call("/v4/message/delete", object{"fromUserId": "ann", "channelType": 4, "channelId": "lobby", "messageUID": room})

@@ -1,18 +1,23 @@
 package dispatch
 
 import (
+	"context"
+	"math"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/parleychat/parley/internal/chat"
 	"github.com/parleychat/parley/internal/push"
 	"github.com/parleychat/parley/internal/store"
 )
 
 // decisions is what the follower tells of itself.
 type decisions struct {
-	oldest atomic.Int64 // Unix ms: of the first record that is not decided upon; 0 when there is none
+	// Unix ms: of the first record that is not decided upon, and of the first look
+	// that is not done; math.MaxInt64 where there is none, 0 before anybody looked.
+	oldest, look atomic.Int64
 
 	none          []prometheus.Counter // by reason
 	silent, alert prometheus.Counter
@@ -38,20 +43,44 @@ func newDecisions(o *Options) *decisions {
 }
 
 // tell notes what waits to be decided upon.
-func (c *decisions) tell(waiting []store.LogRecord) {
-	if len(waiting) == 0 {
-		c.oldest.Store(0)
-	} else {
-		c.oldest.Store(waiting[0].At)
+func (c *decisions) tell(waiting []store.LogRecord, look int64) {
+	at := int64(math.MaxInt64)
+	if len(waiting) > 0 {
+		at = waiting[0].At
 	}
+	c.oldest.Store(at)
+	c.look.Store(look)
 }
 
 func (c *decisions) lag(now time.Time, grace time.Duration) time.Duration {
 	at := c.oldest.Load()
-	if at == 0 {
+	if at == 0 || at == math.MaxInt64 {
 		return 0
 	}
 	return max(now.Sub(time.UnixMilli(at))-grace, 0)
+}
+
+// PushRules are what the app has set about push, not enabled where it has nothing to
+// push with.
+func (d *Dispatcher) PushRules(ctx context.Context, app *chat.App) (push.Rules, error) {
+	rules := push.RulesOf(&app.Settings)
+	s, err := d.setupOf(ctx, app)
+	if err != nil {
+		return rules, err
+	}
+	rules.Enabled = rules.Enabled && len(s.credentials) > 0
+	return rules, nil
+}
+
+// PushDecided reports whether all that was sent at the time (Unix ms) is decided
+// upon by now.
+func (d *Dispatcher) PushDecided(sentAt int64) bool {
+	if d.deciding.oldest.Load() <= sentAt {
+		return false
+	}
+	now := d.Now()
+	age := now.Sub(time.UnixMilli(sentAt))
+	return age > time.Hour || age > d.Grace+d.Patience && d.deciding.look.Load() > now.UnixMilli()
 }
 
 // message counts one that notifies nobody.

@@ -148,7 +148,7 @@ func (f *follower) records(ctx context.Context, began time.Time) (passed bool, e
 				return passed, err
 			}
 		}
-		f.d.deciding.tell(f.waiting)
+		f.d.deciding.tell(f.waiting, f.lookAt)
 		if len(f.waiting) == 0 || f.due(&f.waiting[0]).After(f.d.Now()) {
 			return passed, nil
 		}
