@@ -186,7 +186,7 @@ var AppSettings = []Setting{
 	},
 	durationSetting("push.lifetime", "24h", time.Minute, 72*time.Hour, "For how long after it was sent a message is worth a notification. Calls and silent notifications have a minute at most.", func(s *Settings) *time.Duration { return &s.PushLifetime }),
 	boolSetting("push.despite-desktop", "false", "Notify phones although the message has reached the user in a browser or on a desktop.", func(s *Settings) *bool { return &s.PushDespiteDesktop }),
-	boolSetting("push.withdraw", "false", "Take a notification back when its message was read on another device or recalled.", func(s *Settings) *bool { return &s.PushWithdraw }),
+	boolSetting("push.withdraw", "false", "Take a notification of APNs or FCM back when its message was read on another device or recalled.", func(s *Settings) *bool { return &s.PushWithdraw }),
 	boolSetting("types.unknown-builtins", "false", "Accept RC: types this server does not know, as custom types.", func(s *Settings) *bool { return &s.UnknownBuiltins }),
 	{
 		Name:    "types.custom",

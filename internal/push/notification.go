@@ -28,6 +28,8 @@ type Notification struct {
 	ChannelType chat.ChannelType
 	Channel     string   // as the recipient knows it
 	Removes     chat.UID // the message whose notification this one takes the place of
+	// RemovesBefore: besides that, all of the channel's before it are to go.
+	RemovesBefore bool
 
 	Title string
 	Body  string
@@ -128,6 +130,9 @@ func (n *Notification) RequestID() string {
 	_ = binary.Write(h, binary.BigEndian, uint32(n.App))
 	_, _ = h.Write(n.UID[:])
 	_, _ = h.Write([]byte(n.To.Token))
+	if n.Silent && n.Removes == n.UID {
+		_, _ = h.Write([]byte{1}) // it was told of the message before
+	}
 	sum := h.Sum(nil)[:16]
 	sum[6] = sum[6]&0x0f | 0x80 // version 8: made by a rule of our own
 	sum[8] = sum[8]&0x3f | 0x80
@@ -161,6 +166,7 @@ type Extras struct {
 	AppData string `json:"appData,omitzero"`
 	Card    Card   `json:"rc"`
 	Removes string `json:"rc-dlt-identifier,omitzero"`
+	Before  string `json:"rc-dlt-before,omitzero"` // "1": and those before it
 }
 
 // Extras are those of the notification, without the sender's data if that is to be
@@ -169,6 +175,9 @@ func (n *Notification) Extras(p Parts) Extras {
 	x := Extras{Card: n.Card(), AppData: p.Data}
 	if !n.Removes.IsZero() {
 		x.Removes = n.Removes.String()
+	}
+	if n.RemovesBefore {
+		x.Before = "1"
 	}
 	return x
 }
@@ -181,6 +190,9 @@ func (x Extras) Strings() map[string]string {
 	}
 	if x.Removes != "" {
 		m["rc-dlt-identifier"] = x.Removes
+	}
+	if x.Before != "" {
+		m["rc-dlt-before"] = x.Before
 	}
 	return m
 }

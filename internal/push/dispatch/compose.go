@@ -92,7 +92,14 @@ func (d *Dispatcher) compose(ctx context.Context, j *store.PushJob) (*composed, 
 	n.Expires = time.UnixMilli(j.Expires)
 	n.Without = push.Option(j.Without)
 	if j.Kind == store.PushWithdraw {
-		n.Removes = j.UID
+		n.Data, n.HasBadge = "", false
+		if s.Type() != push.Recall { // which says itself what it takes back
+			view, err := d.Store.View(ctx, store.ChannelRef{App: app.ID, Owner: j.User, Type: n.ChannelType, Channel: channel})
+			if err != nil {
+				return nil, nil, err
+			}
+			n.Removes, n.RemovesBefore = j.UID, view.Settled().Compare(j.UID) >= 0
+		}
 	}
 	return &composed{n, laneOf(app.ID, c)}, nil, nil
 }

@@ -89,7 +89,7 @@ func New(o Options) *Dispatcher {
 	}
 	d := &Dispatcher{Options: o, deciding: newDecisions(&o)}
 	d.lanes.d = d
-	d.settler = newSettler(o.Store, d.warn)
+	d.settler = newSettler(d)
 	d.metrics = newMetrics(o.Metrics)
 	return d
 }

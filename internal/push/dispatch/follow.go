@@ -47,6 +47,9 @@ type follower struct {
 
 	change  store.PushChange
 	reasons int // how many are in change
+	// unshown are the channels of which change takes back what is shown, and up to
+	// where.
+	unshown map[store.ChannelRef]chat.UID
 
 	scratch scratch
 }
@@ -228,6 +231,10 @@ func (f *follower) write(ctx context.Context, mark bool) error {
 	}
 	f.marked, f.markedAt = f.settled, time.Now()
 	f.reasons = 0
+	for ch, uid := range f.unshown {
+		f.d.settler.unshown(ch, uid)
+	}
+	clear(f.unshown)
 	clear(c.Put)
 	*c = store.PushChange{Put: c.Put[:0]}
 	return nil
@@ -244,6 +251,8 @@ type request struct {
 	given  []store.Target
 	due    int64 // Unix ms: when its jobs are
 	final  bool  // nobody is given more time
+	// notified: it recalls what its recipient was notified of.
+	notified bool
 }
 
 // request decides upon one request of a record. One that notifies nobody, whoever
@@ -254,20 +263,27 @@ func (f *follower) request(ctx context.Context, r *store.LogRecord, ref store.Re
 		return err
 	}
 	q.due = f.due(r).UnixMilli()
-	return f.decide(ctx, q, nil)
+	switch {
+	case q.effect != push.None:
+		return f.decide(ctx, q, nil)
+	case q.send.Type() == push.Recall:
+		return f.muteRecall(ctx, q)
+	}
+	return f.seen(ctx, q)
 }
 
 // lookAgain decides upon those of a request who were given more time.
 func (f *follower) lookAgain(ctx context.Context, l *store.PushLook) error {
 	q, err := f.open(ctx, l.App, l.Ref)
-	if err != nil || q == nil {
+	if err != nil || q == nil || q.effect == push.None {
 		return err
 	}
 	q.due, q.final = l.Due, true
 	return f.decide(ctx, q, l.Targets)
 }
 
-// open reads a request, as far as it may notify anybody; otherwise it is nil.
+// open reads a request, as far as it may notify anybody; otherwise it is nil, or,
+// where it may take notifications back, without an effect.
 func (f *follower) open(ctx context.Context, id chat.AppID, ref chat.UID) (*request, error) {
 	app := f.d.Directory.AppByID(id)
 	if app == nil {
@@ -292,7 +308,10 @@ func (f *follower) open(ctx context.Context, id chat.AppID, ref chat.UID) (*requ
 	var reason push.Reason
 	if q.effect, reason = q.send.Decide(&q.rules); q.effect == push.None {
 		f.d.deciding.message(reason)
-		return nil, nil
+		if m.Event == nil || !app.Settings.PushWithdraw {
+			return nil, nil
+		}
+		return q, nil
 	}
 	if q.given, err = f.d.Store.Given(ctx, ref); chat.KindOf(err) == chat.KindNotFound {
 		return nil, nil

@@ -33,7 +33,7 @@ func (l *lane) finish(j *store.PushJob, n *push.Notification, out *store.PushOut
 	var shown *store.PushShownOf
 	if !n.Silent && l.d.withdraws(j.Lane.App, j.Lane.Provider) {
 		shown = &store.PushShownOf{
-			Channel: store.ChannelRef{App: j.Lane.App, Owner: j.User, Type: n.ChannelType, Channel: n.Channel}, UID: n.UID,
+			Channel: store.ChannelRef{App: j.Lane.App, Owner: j.User, Type: n.ChannelType, Channel: n.Channel}, UID: n.Shown(),
 		}
 	}
 	l.mu.Lock()
@@ -51,6 +51,9 @@ func (l *lane) end(j *store.PushJob, out *store.PushOutcome, shown *store.PushSh
 	}
 	l.waiting[j.Priority]--
 	l.d.metrics.ended(l, j, out)
+	if j.Kind != store.PushMessage {
+		out = nil // that of the notification which is taken back stays
+	}
 	l.d.settler.add(settled{lane: l, drop: *j, outcome: out, shown: shown})
 }
 

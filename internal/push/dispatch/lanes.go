@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/parleychat/parley/internal/chat"
 	"github.com/parleychat/parley/internal/store"
 )
 
@@ -102,9 +101,11 @@ func (s *lanes) admit(c *store.PushChange, now time.Time) {
 			room[j.Lane] = r
 		}
 		if r[j.Priority] <= 0 {
-			c.Outcomes = append(c.Outcomes, store.PushOutcome{
-				UID: j.UID, Device: j.Device, Provider: j.Lane.Provider, Kind: j.Kind, Class: "shed", At: now.UnixMilli(),
-			})
+			if j.Kind == store.PushMessage {
+				c.Outcomes = append(c.Outcomes, store.PushOutcome{
+					UID: j.UID, Device: j.Device, Provider: j.Lane.Provider, Class: "shed", At: now.UnixMilli(),
+				})
+			}
 			s.d.metrics.shed(&j)
 			continue
 		}
@@ -194,14 +195,4 @@ func (d *Dispatcher) warn(what string, err error) {
 	if !errors.Is(err, context.Canceled) {
 		d.Logger.Warn("push: "+what+" failed and is tried again", "error", err)
 	}
-}
-
-// withdraws reports whether notifications of the app are taken back at the
-// provider, so that it must be known what is shown.
-func (d *Dispatcher) withdraws(app chat.AppID, p chat.PushProvider) bool {
-	if p != chat.APNs && p != chat.FCM {
-		return false
-	}
-	a := d.Directory.AppByID(app)
-	return a != nil && a.Settings.PushWithdraw
 }

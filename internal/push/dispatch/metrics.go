@@ -67,6 +67,9 @@ func (m *metrics) result(l *lane, j *store.PushJob, a *push.Attempt, now time.Ti
 	if j.Attempts > 0 {
 		m.retries.WithLabelValues(app, provider).Inc()
 	}
+	if j.Kind != store.PushMessage {
+		return // what is taken back is as old as it may be
+	}
 	m.age.WithLabelValues(app, provider).Observe(now.Sub(time.UnixMilli(j.UID.Millis())).Seconds())
 }
 

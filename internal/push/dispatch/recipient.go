@@ -103,6 +103,16 @@ func (f *follower) decide(ctx context.Context, q *request, places []int) error {
 			reasons[c.at] = uint8(reason)
 		}
 	}
+	if q.notified {
+		for i := range reasons {
+			if reasons[i] == store.PushUndecided {
+				continue
+			}
+			if err := f.unshowRecalled(ctx, q, at(i), push.Reason(reasons[i])); err != nil {
+				return err
+			}
+		}
+	}
 	f.settle(q, now, places, reasons)
 	return nil
 }
@@ -271,7 +281,9 @@ func (f *follower) recalls(ctx context.Context, q *request, now time.Time) (told
 		return false, false, err
 	}
 	if i := uid.IndexIn(found.Placed.First, len(found.Targets)); i < len(reasons) && reasons[i] != store.PushUndecided {
-		switch push.Reason(reasons[i]) {
+		reason := push.Reason(reasons[i])
+		q.notified = reason == push.ReasonAway
+		switch reason {
 		case push.ReasonAway, push.ReasonReached, push.ReasonDesktop, push.ReasonRead:
 			return true, true, nil
 		}

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/parleychat/parley/internal/chat"
 	"github.com/parleychat/parley/internal/store"
 )
 
@@ -20,7 +21,8 @@ const (
 type settler struct {
 	store  Store
 	warn   func(string, error)
-	opened chan struct{} // has one when there is something to write
+	late   func(context.Context, *store.PushShownOf) error // told of what is shown, once that is written
+	opened chan struct{}                                   // has one when there is something to write
 
 	mu      sync.Mutex
 	list    []settled
@@ -28,17 +30,24 @@ type settler struct {
 }
 
 // settled is what has become of a job: its row goes, and there is an outcome, or
-// another row in its place.
+// another row in its place. Without a lane it is of no job.
 type settled struct {
 	lane    *lane
 	drop    store.PushJob
 	put     *store.PushJob
 	outcome *store.PushOutcome
 	shown   *store.PushShownOf
+	unshown *store.PushShownOf // nothing up to its message is shown any more
 }
 
-func newSettler(s Store, warn func(string, error)) *settler {
-	return &settler{store: s, warn: warn, opened: make(chan struct{}, 1)}
+func newSettler(d *Dispatcher) *settler {
+	return &settler{store: d.Store, warn: d.warn, late: d.shownLate, opened: make(chan struct{}, 1)}
+}
+
+// unshown notes that nothing of the channel is shown any more, up to a message.
+// That too is written here alone: what is shown could be written meanwhile.
+func (s *settler) unshown(ch store.ChannelRef, uid chat.UID) {
+	s.add(settled{unshown: &store.PushShownOf{Channel: ch, UID: uid}})
 }
 
 func (s *settler) add(e settled) {
@@ -99,7 +108,10 @@ func (s *settler) write(batch []settled, stop <-chan struct{}) {
 	for {
 		// What has happened outside cannot be called off.
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-		err := s.store.ChangePush(ctx, c)
+		var err error
+		if c.Shown, err = s.shownOf(ctx, batch); err == nil {
+			err = s.store.ChangePush(ctx, c)
+		}
 		cancel()
 		if err == nil {
 			break
@@ -116,11 +128,64 @@ func (s *settler) write(batch []settled, stop <-chan struct{}) {
 	s.writing = 0
 	s.mu.Unlock()
 	for i := range batch {
-		batch[i].lane.wrote(&batch[i])
+		if batch[i].lane != nil {
+			batch[i].lane.wrote(&batch[i])
+		}
 	}
 	for i := range batch {
-		batch[i].lane.nudge()
+		if batch[i].lane != nil {
+			batch[i].lane.nudge()
+		}
 	}
+	for i := range batch {
+		if x := batch[i].shown; x != nil {
+			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+			if err := s.late(ctx, x); err != nil {
+				s.warn("looking whether a notification was read meanwhile", err)
+			}
+			cancel()
+		}
+	}
+}
+
+// shownOf is what is shown of channels after the batch, where that is another than
+// before: devices are notified in no order, and the newest counts.
+func (s *settler) shownOf(ctx context.Context, batch []settled) (list []store.PushShownOf, err error) {
+	type change struct{ shown, gone chat.UID }
+	var changes map[store.ChannelRef]change
+	newer := func(a chat.UID, x *store.PushShownOf) chat.UID {
+		if x != nil && x.UID.Compare(a) > 0 {
+			return x.UID
+		}
+		return a
+	}
+	for i := range batch {
+		e := &batch[i]
+		for _, x := range [...]*store.PushShownOf{e.shown, e.unshown} {
+			if x == nil {
+				continue
+			}
+			if changes == nil {
+				changes = map[store.ChannelRef]change{}
+			}
+			c := changes[x.Channel]
+			changes[x.Channel] = change{newer(c.shown, e.shown), newer(c.gone, e.unshown)}
+		}
+	}
+	for ch, c := range changes {
+		was, err := s.store.PushShown(ctx, ch)
+		if err != nil {
+			return nil, err
+		}
+		now := newer(c.shown, &store.PushShownOf{UID: was})
+		if now.Compare(c.gone) <= 0 {
+			now = chat.UID{}
+		}
+		if now != was {
+			list = append(list, store.PushShownOf{Channel: ch, UID: now})
+		}
+	}
+	return list, nil
 }
 
 func changeOf(batch []settled) *store.PushChange {
@@ -132,6 +197,9 @@ func changeOf(batch []settled) *store.PushChange {
 	puts := map[row]int{}
 	for i := range batch {
 		e := &batch[i]
+		if e.lane == nil {
+			continue
+		}
 		at := row{e.drop.Lane, keyOf(&e.drop)}
 		if k, ok := puts[at]; ok {
 			// It was put only just now: it never gets there.
@@ -146,9 +214,6 @@ func changeOf(batch []settled) *store.PushChange {
 		}
 		if e.outcome != nil {
 			c.Outcomes = append(c.Outcomes, *e.outcome)
-		}
-		if e.shown != nil {
-			c.Shown = append(c.Shown, *e.shown)
 		}
 	}
 	kept := c.Put[:0]

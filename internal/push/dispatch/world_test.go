@@ -48,6 +48,9 @@ type sent struct {
 	user, uid, title, body, token string
 	request                       string
 	without                       push.Option
+	kind                          string // of the message
+	silent, before                bool
+	removes                       chat.UID
 }
 
 func newWorld(t *testing.T) *world {
@@ -194,7 +197,7 @@ func (s *scripted) Send(ctx context.Context, batch []*push.Notification) []push.
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for i, n := range batch {
-		w.sent = append(w.sent, sent{w.now, n.User, n.UID.String(), n.Title, n.Body, n.To.Token, n.RequestID(), n.Without})
+		w.sent = append(w.sent, sent{w.now, n.User, n.UID.String(), n.Title, n.Body, n.To.Token, n.RequestID(), n.Without, n.Type, n.Silent, n.RemovesBefore, n.Removes})
 		out[i] = w.answer(n)
 		w.flight[n.To.Token]--
 	}

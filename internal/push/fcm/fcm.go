@@ -71,6 +71,9 @@ func Render(n *push.Notification, o *Options, now time.Time) (push.Request, erro
 			Token: n.To.Token, Data: n.Extras(p).Strings(),
 			Android: android{Priority: "NORMAL", TTL: "0s"}, // silent ones: now or never
 		}
+		if n.Silent && !n.Removes.IsZero() {
+			m.Android.TTL = push.Seconds(ttl) // a phone that is asleep still shows what is to go
+		}
 		if !n.Silent {
 			m.Notification = &notification{p.Title, p.Body}
 			m.Android = android{
