@@ -55,7 +55,7 @@ var layers = map[string][]string{
 	"internal/websocket": {},
 	"internal/client":    {"internal/websocket"},
 
-	"internal/serverapi": {"internal/budget", "internal/chat", "internal/courier", "internal/directory", "internal/fields", "internal/trace"},
+	"internal/serverapi": {"internal/budget", "internal/chat", "internal/courier", "internal/directory", "internal/fields", "internal/push", "internal/push/dispatch", "internal/trace"},
 	"internal/gateway": {
 		"internal/budget", "internal/chat", "internal/courier", "internal/directory", "internal/fields",
 		"internal/push", "internal/room", "internal/store", "internal/trace", "internal/websocket",

@@ -197,36 +197,14 @@ func (c *Courier) Send(ctx context.Context, app *chat.App, s *Send) (*Sent, erro
 
 func (c *Courier) send(ctx context.Context, app *chat.App, s *Send) (*Sent, error) {
 	m := s.Message
-	r, ok := rules[m.ChannelType]
-	if !ok {
-		return nil, chat.Invalidf("channelType", "messages cannot be sent to channels of type %s", m.ChannelType)
-	}
-	targets, err := checkTargets(r, s.Targets)
+	r, targets, err := targetsOf(s)
 	if err != nil {
 		return nil, err
 	}
 	if s.Claim != nil && s.Claim.prior != nil {
 		return repeat(m, s.Claim.prior, targets), nil
 	}
-	if err := check(m, &app.Settings, s.stream != nil); err != nil {
-		return nil, err
-	}
-	if app.Settings.RegisteredUsersOnly {
-		if err := c.checkRegistered(ctx, app, m, r, targets); err != nil {
-			return nil, err
-		}
-	}
-	if m.Origin == chat.FromClient {
-		if err := c.checkClient(ctx, app, m, targets); err != nil {
-			return nil, err
-		}
-	}
-	if m.ChannelType == chat.Open {
-		if err := c.checkOpen(ctx, app, m, targets); err != nil {
-			return nil, err
-		}
-	}
-	to, left, err := c.leaveOut(ctx, app, m, targets)
+	to, left, err := c.vet(ctx, app, s, r, targets)
 	if err != nil {
 		return nil, err
 	}
@@ -275,6 +253,50 @@ func (c *Courier) send(ctx context.Context, app *chat.App, s *Send) (*Sent, erro
 		}
 	}
 	return placed(m, a.Placed.First, targets, left), nil
+}
+
+// Vet checks a request as Send does, and says to whom it would go and who would be
+// left out because of blocks. Nothing is sent, and it costs nothing.
+func (c *Courier) Vet(ctx context.Context, app *chat.App, s *Send) (to, left []string, err error) {
+	r, targets, err := targetsOf(s)
+	if err != nil {
+		return nil, nil, err
+	}
+	return c.vet(ctx, app, s, r, targets)
+}
+
+// targetsOf are the request's targets, checked, and the rules about them.
+func targetsOf(s *Send) (rule, []string, error) {
+	r, ok := rules[s.Message.ChannelType]
+	if !ok {
+		return r, nil, chat.Invalidf("channelType", "messages cannot be sent to channels of type %s", s.Message.ChannelType)
+	}
+	targets, err := checkTargets(r, s.Targets)
+	return r, targets, err
+}
+
+// vet is every rule about a request but what it costs.
+func (c *Courier) vet(ctx context.Context, app *chat.App, s *Send, r rule, targets []string) (to, left []string, err error) {
+	m := s.Message
+	if err := check(m, &app.Settings, s.stream != nil); err != nil {
+		return nil, nil, err
+	}
+	if app.Settings.RegisteredUsersOnly {
+		if err := c.checkRegistered(ctx, app, m, r, targets); err != nil {
+			return nil, nil, err
+		}
+	}
+	if m.Origin == chat.FromClient {
+		if err := c.checkClient(ctx, app, m, targets); err != nil {
+			return nil, nil, err
+		}
+	}
+	if m.ChannelType == chat.Open {
+		if err := c.checkOpen(ctx, app, m, targets); err != nil {
+			return nil, nil, err
+		}
+	}
+	return c.leaveOut(ctx, app, m, targets)
 }
 
 // checkClient says whether the sender's own clients may send this. The app's

@@ -74,7 +74,7 @@ func (n *Node) openDoors(background context.Context, d *directory.Directory) err
 	}
 	n.tracer.AttachPush(n.pushes)
 	calls := serverapi.New(serverapi.Options{
-		Directory: d, Courier: n.courier, Presence: n.gateway, Tracer: n.tracer,
+		Directory: d, Courier: n.courier, Presence: n.gateway, Tracer: n.tracer, Pushes: n.pushes,
 		Now: n.now, Logger: n.logger, Metrics: n.registry,
 	})
 	n.openDemoPage(d, calls)

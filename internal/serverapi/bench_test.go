@@ -124,7 +124,7 @@ func newDoor(tb testing.TB) (http.Handler, *chat.App) {
 	var running sync.WaitGroup
 	running.Go(func() { c.Run(ctx) })
 	tb.Cleanup(func() { cancel(); running.Wait() })
-	return New(Options{Directory: d, Courier: c, Presence: said, Logger: logger}), app
+	return New(Options{Directory: d, Courier: c, Presence: said, Pushes: noPush{}, Logger: logger}), app
 }
 
 // A driver makes one call again and again, signed anew each time.

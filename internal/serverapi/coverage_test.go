@@ -120,6 +120,7 @@ var coveredBy = map[string][]string{
 	"setPushTemplate":                {"serverapi.TestPushTemplates", "serverapi.TestPushTemplatesRefused"},
 	"removePushTemplate":             {"serverapi.TestPushTemplates"},
 	"listPushTemplates":              {"serverapi.TestPushTemplates"},
+	"previewPush":                    {"serverapi.TestPreviewPush", "serverapi.TestPreviewPushRefused"},
 
 	"traceMessage": {"serverapi.TestTrace", "serverapi.TestTraceOfChanges", "serverapi.TestTraceRefused", "gateway.TestTraceOfSessions", "node.TestTraceOverRestart", "e2e.TestWhatBecomesOfMessages"},
 }

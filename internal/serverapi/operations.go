@@ -146,6 +146,7 @@ var operations = []operation{
 	{name: "setPushTemplate", path: "/v4x/push/template/set", limit: defaultLimit, serve: setPushTemplate},
 	{name: "removePushTemplate", path: "/v4x/push/template/remove", limit: defaultLimit, serve: removePushTemplate},
 	{name: "listPushTemplates", path: "/v4x/push/template/list", limit: defaultLimit, serve: listPushTemplates},
+	{name: "previewPush", path: "/v4x/push/preview", limit: defaultLimit, serve: previewPush},
 }
 
 func tokenLimit(s *chat.Settings) chat.Rate        { return s.LimitToken }

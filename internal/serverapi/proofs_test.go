@@ -186,6 +186,9 @@ var proofs = map[string]proof{
 	"setPushTemplate":                {effect: changes, bodies: []string{`{"templateId":"new","defaultLanguage":"en","languages":[{"language":"en","body":"x"}]}`}},
 	"removePushTemplate":             {effect: changes, bodies: []string{`{"templateId":"gone"}`}},
 	"listPushTemplates":              {effect: reads, bodies: []string{`{}`}},
+	"previewPush": {effect: reads, bodies: []string{
+		`{"fromUserId":$FROM,"toUserIds":[$TO,$FROM],"messageType":"RC:TxtMsg","content":"{\"content\":\"x\"}"}`,
+		`{"fromUserId":$TO,"toUserIds":[$FROM],"channelType":6,"messageType":"app:t","content":"x","pushContent":"y"}`}},
 
 	"traceMessage": {effect: reads, of: aDirect, bodies: []string{`{"messageUID":$UID}`, `{"messageUID":$UID,"all":1}`}},
 }

@@ -36,7 +36,9 @@ var (
 )
 
 // directFields are those of the page "Send a direct message".
-var directFields = fields.NewTable(
+var directFields = fields.NewTable(directList...)
+
+var directList = []fields.Field[sendRequest]{
 	fromUserID,
 	fields.Texts("toUserIds", chat.MaxDirectRecipients, func(q *sendRequest) *[]string { return &q.to }),
 	messageType, content, pushContent, pushData, isEchoToSender, isSyncSender,
@@ -62,7 +64,7 @@ var directFields = fields.NewTable(
 	}},
 	disablePush, pushExt, disableUpdateLastMsg,
 	fields.Switch("needReadReceipt", func(q *sendRequest) *bool { return &q.m.NeedReadReceipt }),
-)
+}
 
 // systemFields are those of the page "Send a system channel message".
 var systemFields = fields.NewTable(

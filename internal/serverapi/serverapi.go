@@ -28,6 +28,7 @@ import (
 	"github.com/parleychat/parley/internal/chat"
 	"github.com/parleychat/parley/internal/courier"
 	"github.com/parleychat/parley/internal/directory"
+	"github.com/parleychat/parley/internal/push/dispatch"
 	"github.com/parleychat/parley/internal/trace"
 )
 
@@ -45,6 +46,7 @@ type Courier interface {
 	Pairs
 	Begin(ctx context.Context, app *chat.App, scope, field, key string, body []byte) (*courier.Claim, error)
 	Send(ctx context.Context, app *chat.App, s *courier.Send) (*courier.Sent, error)
+	Vet(ctx context.Context, app *chat.App, s *courier.Send) (to, left []string, err error)
 	SendChunk(ctx context.Context, app *chat.App, q *courier.StreamChunk) (*courier.Sent, error)
 	Broadcast(ctx context.Context, app *chat.App, q *courier.BroadcastRequest) (*courier.Sent, error)
 	RecallBroadcast(ctx context.Context, app *chat.App, q *courier.BroadcastRecallRequest) error
@@ -68,13 +70,19 @@ type Tracer interface {
 	Trace(ctx context.Context, app *chat.App, uid chat.UID, p trace.Page) (*trace.Report, error)
 }
 
-// Options are what the API works with. Directory, Courier, Presence and Tracer
-// must be set.
+// Pushes notifies those who are away.
+type Pushes interface {
+	Preview(ctx context.Context, app *chat.App, m *chat.Message, users []string) ([]dispatch.Preview, error)
+}
+
+// Options are what the API works with. Directory, Courier, Presence, Tracer and
+// Pushes must be set.
 type Options struct {
 	Directory *directory.Directory
 	Courier   Courier
 	Presence  Presence
 	Tracer    Tracer
+	Pushes    Pushes
 
 	// Ready is nil while the node takes calls, and otherwise why it does not.
 	Ready func() error
@@ -92,6 +100,7 @@ type api struct {
 	courier   Courier
 	presence  Presence
 	tracer    Tracer
+	pushes    Pushes
 	ready     func() error
 	now       func() time.Time
 	log       *slog.Logger
@@ -121,7 +130,7 @@ func New(o Options) http.Handler {
 		o.Logger = slog.Default()
 	}
 	a := &api{
-		directory: o.Directory, courier: o.Courier, presence: o.Presence, tracer: o.Tracer,
+		directory: o.Directory, courier: o.Courier, presence: o.Presence, tracer: o.Tracer, pushes: o.Pushes,
 		ready: o.Ready, now: o.Now, log: o.Logger,
 		maxBody:    cmp.Or(o.MaxBody, defaultMaxBody),
 		operations: map[string]*operation{},

@@ -30,6 +30,8 @@ import (
 	"github.com/parleychat/parley/internal/chat"
 	"github.com/parleychat/parley/internal/courier"
 	"github.com/parleychat/parley/internal/directory"
+	"github.com/parleychat/parley/internal/push"
+	"github.com/parleychat/parley/internal/push/dispatch"
 	"github.com/parleychat/parley/internal/room"
 	"github.com/parleychat/parley/internal/store"
 	"github.com/parleychat/parley/internal/store/pebble"
@@ -165,6 +167,13 @@ func (p *presence) Shut(app chat.AppID, users []string, why chat.Kind) {
 	}
 }
 
+// Cursors are none: nobody here acknowledges anything.
+func (p *presence) Cursors(app chat.AppID, user string) ([]push.Cursor, bool) {
+	return nil, p.Online(app, user)
+}
+
+func (p *presence) Probe(chat.AppID, string, uint64) {}
+
 func (p *presence) Wake(chat.AppID, string)                                     {}
 func (p *presence) Whisper(chat.AppID, string, *chat.Message, chat.UID, string) {}
 
@@ -285,8 +294,12 @@ func (w *world) open() {
 		Store: s, Archive: s, Users: w.dir, Open: w.dir, Rooms: w.rooms, Sessions: w.said, Reach: tr, Now: w.clock.now, Logger: logger,
 	})
 	w.courier, w.commit = &gate{Courier: c}, c.OnCommit
+	pushes := dispatch.New(dispatch.Options{
+		Store: s, Directory: w.dir, Sessions: w.said, Now: w.clock.now, Logger: logger,
+		Adapter: func(c *chat.PushCredential) (push.Adapter, error) { return newSpeller(c, w.clock.now) },
+	})
 	w.handler = New(Options{
-		Directory: w.dir, Courier: w.courier, Presence: w.said, Tracer: tr, Now: w.clock.now, Logger: logger, Metrics: w.metrics,
+		Directory: w.dir, Courier: w.courier, Presence: w.said, Tracer: tr, Pushes: pushes, Now: w.clock.now, Logger: logger, Metrics: w.metrics,
 		Ready: func() error {
 			if err := w.ready.Load(); err != nil {
 				return *err

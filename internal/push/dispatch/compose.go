@@ -62,9 +62,8 @@ func (d *Dispatcher) compose(ctx context.Context, j *store.PushJob) (*composed, 
 	if err != nil {
 		return nil, nil, err
 	}
-	channel := s.Message.From
 	if j.Kind == store.PushMessage {
-		class, err := d.overtaken(ctx, app, j, s, channel)
+		class, err := d.overtaken(ctx, app, j, s, s.Message.From)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -77,24 +76,17 @@ func (d *Dispatcher) compose(ctx context.Context, j *store.PushJob) (*composed, 
 	if j.Silent {
 		effect = push.Silent
 	}
-	w := &push.Words{
-		Send: s, User: j.User, Sender: s.Message.From, Language: to.Language, App: rules.Language, Hide: to.HideDetails, More: int(j.Held),
+	t := &telling{app: app, rules: &rules, setup: setup, send: s}
+	n, err := d.note(ctx, t, j.User, j.UID, to, effect, int(j.Held))
+	if err != nil {
+		return nil, nil, err
 	}
-	if effect == push.Alert {
-		if w.Sender, err = d.nameOf(ctx, app, s.Message.From); err != nil {
-			return nil, nil, err
-		}
-		if s.Ext.TemplateID != "" {
-			w.Template = setup.templates[s.Ext.TemplateID]
-		}
-	}
-	n := s.Notification(app.ID, j.UID, channel, *to, effect, time.UnixMilli(j.UID.Millis()), &rules, w)
 	n.Expires = time.UnixMilli(j.Expires)
 	n.Without = push.Option(j.Without)
 	if j.Kind == store.PushWithdraw {
 		n.Data, n.HasBadge = "", false
 		if s.Type() != push.Recall { // which says itself what it takes back
-			view, err := d.Store.View(ctx, store.ChannelRef{App: app.ID, Owner: j.User, Type: n.ChannelType, Channel: channel})
+			view, err := d.Store.View(ctx, store.ChannelRef{App: app.ID, Owner: j.User, Type: n.ChannelType, Channel: n.Channel})
 			if err != nil {
 				return nil, nil, err
 			}
@@ -102,6 +94,33 @@ func (d *Dispatcher) compose(ctx context.Context, j *store.PushJob) (*composed, 
 		}
 	}
 	return &composed{n, laneOf(app.ID, c)}, nil, nil
+}
+
+// A telling is a message that is told of, and by what rules and with what.
+type telling struct {
+	app   *chat.App
+	rules *push.Rules
+	setup *setup
+	send  *push.Send
+}
+
+// note is what the message tells one device of a user, in the words of now. more is
+// of how many other messages it tells besides.
+func (d *Dispatcher) note(ctx context.Context, t *telling, user string, uid chat.UID, to *chat.PushDevice, effect push.Effect, more int) (push.Notification, error) {
+	s := t.send
+	w := &push.Words{
+		Send: s, User: user, Sender: s.Message.From, Language: to.Language, App: t.rules.Language, Hide: to.HideDetails, More: more,
+	}
+	if effect == push.Alert {
+		var err error
+		if w.Sender, err = d.nameOf(ctx, t.app, s.Message.From); err != nil {
+			return push.Notification{}, err
+		}
+		if s.Ext.TemplateID != "" {
+			w.Template = t.setup.templates[s.Ext.TemplateID]
+		}
+	}
+	return s.Notification(t.app.ID, uid, s.Message.From, *to, effect, uid.Time(), t.rules, w), nil
 }
 
 // nameOf is the name that a user has, and their id where they have none.

@@ -158,7 +158,7 @@ func (f *follower) settle(q *request, now time.Time, places []int, reasons []uin
 // recipient decides upon somebody with devices, and puts the jobs for those that
 // are to be notified into the change.
 func (f *follower) recipient(ctx context.Context, q *request, place int, reach push.Reach, devices []chat.PushDevice, now time.Time) (push.Reason, error) {
-	m, t, uid := q.send.Message, &q.given[place], q.ref.Plus(place)
+	t, uid := &q.given[place], q.ref.Plus(place)
 	stored, err := f.d.Store.Devices(ctx, q.app.ID, t.ID)
 	if err != nil {
 		return 0, err
@@ -173,24 +173,9 @@ func (f *follower) recipient(ctx context.Context, q *request, place int, reach p
 		return reason, nil
 	}
 	r := push.Recipient{ID: t.ID, Reach: reach, Devices: devices}
-	user, err := f.d.Store.User(ctx, q.app.ID, t.ID)
-	switch {
-	case err == nil:
-		r.Deleted, r.Banned = user.Deleted(), user.Banned(now)
-	case chat.KindOf(err) != chat.KindNoUser:
+	if err := f.d.facts(ctx, q, &r, uid, now); err != nil {
 		return 0, err
 	}
-	if err := f.sight(ctx, q, &r, t.ID, uid); err != nil {
-		return 0, err
-	}
-	preferences, err := f.d.Store.Preferences(ctx, q.app.ID, t.ID)
-	if err != nil {
-		return 0, err
-	}
-	if preferences != nil {
-		r.Notify.Quiet, r.Notify.Type = preferences.Quiet, preferences.Levels[m.ChannelType]
-	}
-
 	sentAt := time.UnixMilli(q.ref.Millis())
 	d := push.Decide(q.send, &r, &q.rules, now, sentAt)
 	if d.Effect == push.None {
@@ -219,11 +204,34 @@ func (f *follower) recipient(ctx context.Context, q *request, place int, reach p
 	return reason, nil
 }
 
+// facts fills in what is known of the recipient besides where they were reached and
+// by which devices they can be.
+func (d *Dispatcher) facts(ctx context.Context, q *request, r *push.Recipient, uid chat.UID, now time.Time) error {
+	user, err := d.Store.User(ctx, q.app.ID, r.ID)
+	switch {
+	case err == nil:
+		r.Deleted, r.Banned = user.Deleted(), user.Banned(now)
+	case chat.KindOf(err) != chat.KindNoUser:
+		return err
+	}
+	if err := d.sight(ctx, q, r, uid); err != nil {
+		return err
+	}
+	preferences, err := d.Store.Preferences(ctx, q.app.ID, r.ID)
+	if err != nil {
+		return err
+	}
+	if preferences != nil {
+		r.Notify.Quiet, r.Notify.Type = preferences.Quiet, preferences.Levels[q.send.Message.ChannelType]
+	}
+	return nil
+}
+
 // sight fills in what the recipient has made of the message and its channel.
-func (f *follower) sight(ctx context.Context, q *request, r *push.Recipient, user string, uid chat.UID) error {
+func (d *Dispatcher) sight(ctx context.Context, q *request, r *push.Recipient, uid chat.UID) error {
 	m := q.send.Message
-	ch := store.ChannelRef{App: q.app.ID, Owner: user, Type: m.ChannelType, Channel: m.From}
-	view, err := f.d.Store.View(ctx, ch)
+	ch := store.ChannelRef{App: q.app.ID, Owner: r.ID, Type: m.ChannelType, Channel: m.From}
+	view, err := d.Store.View(ctx, ch)
 	if err != nil {
 		return err
 	}
@@ -240,7 +248,7 @@ func (f *follower) sight(ctx context.Context, q *request, r *push.Recipient, use
 		r.Notify.Channel = view.Level
 		r.Read = r.Read || view.ClearedUpTo.Compare(about) >= 0 || view.RemovedUpTo.Compare(about) >= 0
 	}
-	marks, err := f.d.Store.Marks(ctx, ch, about, about)
+	marks, err := d.Store.Marks(ctx, ch, about, about)
 	if err != nil {
 		return err
 	}
