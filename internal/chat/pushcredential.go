@@ -46,8 +46,12 @@ var pushFields = map[PushProvider][]PushField{
 	APNs: {
 		{Name: "keyId", check: checkAppleID}, {Name: "teamId", check: checkAppleID},
 		{Name: "p8", Secret: true, check: checkP8}, {Name: "topic", Optional: true},
+		{Name: "sound", Optional: true}, {Name: "category", Optional: true},
 	},
-	FCM:   {{Name: "serviceAccount", Secret: true, check: checkGoogleAccount}},
+	FCM: {
+		{Name: "serviceAccount", Secret: true, check: checkGoogleAccount},
+		{Name: "channelId", Optional: true}, {Name: "showBadge", Optional: true, check: checkSwitch},
+	},
 	HW:    {{Name: "appId"}, {Name: "clientId", Optional: true}, {Name: "clientSecret", Secret: true}, {Name: "projectId", Optional: true}},
 	HONOR: {{Name: "appId"}, {Name: "clientId"}, {Name: "clientSecret", Secret: true}},
 	MI:    {{Name: "appSecret", Secret: true}, {Name: "region", Optional: true, check: checkRegion}},
@@ -197,6 +201,13 @@ func checkAppleID(field, v string) error {
 func checkRegion(field, v string) error {
 	if v != "cn" && v != "global" {
 		return Invalid(field, "one of cn, global")
+	}
+	return nil
+}
+
+func checkSwitch(field, v string) error {
+	if v != "0" && v != "1" {
+		return Invalid(field, "one of 0, 1")
 	}
 	return nil
 }

@@ -293,7 +293,7 @@ func TestPushCredentialsRefused(t *testing.T) {
 		{"APNs", apple("p8=" + k.p384), 1002, notP256},
 		{"APNs", apple("p8=" + k.rsa), 1002, notP256},
 		{"APNs", apple("p8=" + strings.Repeat("x", 16<<10+1)), 1005, "credential.p8: at most 16384 bytes, got 16385"},
-		{"APNs", apple("appSecret=x"), 1002, "credential.appSecret: is not of APNs credentials, which have keyId, teamId, p8, topic"},
+		{"APNs", apple("appSecret=x"), 1002, "credential.appSecret: is not of APNs credentials, which have keyId, teamId, p8, topic, sound, category"},
 		{"FCM", `{}`, 1002, "credential.serviceAccount: is required for FCM"},
 		{"FCM", `{"serviceAccount":"hush"}`, 1002, "credential.serviceAccount: must be the text of the service account's file, which is a JSON object"},
 		{"FCM", `{"serviceAccount":5}`, 1002, "credential.serviceAccount: must be a string, got 5"},

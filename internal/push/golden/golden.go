@@ -7,7 +7,6 @@ import (
 	"maps"
 	"net/http"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -55,24 +54,7 @@ func With(t testing.TB, token, ext string) push.Notification {
 // Check compares a request with the file testdata/name.
 func Check(t *testing.T, name string, r push.Request) {
 	t.Helper()
-	got := Text(r)
-	file := filepath.Join("testdata", name)
-	if *update {
-		if err := os.MkdirAll("testdata", 0o777); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(file, []byte(got), 0o666); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s:\n got %s\nwant %s", name, got, want)
-	}
+	CheckText(t, name, Text(r))
 }
 
 // Text is a request as people read it. JSON is indented, and the fields of a form

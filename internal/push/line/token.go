@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/parleychat/parley/internal/push"
 )
 
 // A Token is what lets an adapter in for a while. It is made by one of those who
@@ -84,13 +86,36 @@ func (t *Token) Refuse(value string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.pass.Value != value {
-		return t.pass.Value != "" // another is there already
+		return true // another is there already, or being made
 	}
 	if t.Least > 0 && t.Now().Sub(t.pass.Made) < t.Least {
 		return false
 	}
 	t.pass = Pass{}
 	return true
+}
+
+// Ask asks with the token, and once more with a new one when the provider takes
+// the first no more.
+func (t *Token) Ask(ctx context.Context, ask func(value string) push.Result) push.Result {
+	for again := false; ; again = true {
+		value, err := t.Get(ctx)
+		if err != nil {
+			return ResultOf(err)
+		}
+		r := ask(value)
+		if r.Class != push.AuthRefresh {
+			return r
+		}
+		if again {
+			r.Class = push.ConfigHalt
+			return r
+		}
+		if !t.Refuse(value) {
+			r.Class = push.Retry
+			return r
+		}
+	}
 }
 
 // Age is how old the token is, and how many were made.

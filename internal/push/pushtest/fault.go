@@ -77,13 +77,44 @@ func (s *Sim) fault(r *http.Request, body string, auth bool) *Fault {
 // maxRequest is far above what any provider takes, in bytes.
 const maxRequest = 4 << 20
 
+// readBody reads what there is of a request, at once where its size is known.
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	if n := r.ContentLength; n >= 0 && n <= 64<<10 {
+		body := make([]byte, n)
+		_, err := io.ReadFull(r.Body, body)
+		return body, err
+	}
+	return io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
+}
+
+// A replay is a body that has been read, to be read again.
+type replay struct {
+	*strings.Reader
+	whole string
+}
+
+func (*replay) Close() error { return nil }
+
+// bodyOf is the request's body. It is not to be changed.
+func bodyOf(r *http.Request) string {
+	if p, ok := r.Body.(*replay); ok {
+		return p.whole
+	}
+	body, _ := io.ReadAll(io.LimitReader(r.Body, maxRequest))
+	return string(body)
+}
+
 // ServeHTTP implements http.Handler.
 func (s *Sim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
+	read, err := readBody(w, r)
 	if err != nil {
 		return
 	}
-	r.Body = io.NopCloser(strings.NewReader(string(body)))
+	body := string(read)
+	r.Body = &replay{strings.NewReader(body), body}
+	if s.options.Seen != nil {
+		s.options.Seen(r, body)
+	}
 	auth := s.kind.auth(r)
 	s.mu.Lock()
 	if auth {
@@ -100,7 +131,7 @@ func (s *Sim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.kind.serve(s, w, r)
 		return
 	}
-	f := s.fault(r, string(body), auth)
+	f := s.fault(r, body, auth)
 	if f == nil {
 		s.kind.serve(s, w, r)
 		return

@@ -1,6 +1,7 @@
 package pushtest
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -69,6 +70,13 @@ func (s *Server) Serve(sim *Sim, address string) (string, error) {
 		ErrorLog:          log.New(io.Discard, "", 0),
 		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{s.cert}},
 		Protocols:         new(http.Protocols),
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: cmp.Or(sim.options.Streams, 1000)},
+		ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
+			sim.mu.Lock()
+			sim.stats.Conns++
+			sim.mu.Unlock()
+			return context.WithValue(ctx, connKey{}, new(conn))
+		},
 	}
 	h.Protocols.SetHTTP2(true)
 	h.Protocols.SetHTTP1(!sim.kind.http2())
@@ -79,6 +87,23 @@ func (s *Server) Serve(sim *Sim, address string) (string, error) {
 		_ = h.ServeTLS(ln, "", "") // ends with Close; before that whoever calls finds out
 	})
 	return "https://" + ln.Addr().String(), nil
+}
+
+// A conn is what a simulator remembers of one connection.
+type conn struct {
+	mu   sync.Mutex
+	pass string    // what it was let in with
+	at   time.Time // when that was made
+}
+
+type connKey struct{}
+
+// connOf is the request's connection, one of its own where nobody has said which.
+func connOf(r *http.Request) *conn {
+	if c, ok := r.Context().Value(connKey{}).(*conn); ok {
+		return c
+	}
+	return new(conn)
 }
 
 // Close ends all servers, breaking what is under way off, and waits for them.

@@ -15,6 +15,16 @@ type Options struct {
 	Strangers bool
 	// Shown, when set, is told of what phones show, from any goroutine.
 	Shown func(Shown)
+	// Seen, when set, is told of every request before it is answered, from any
+	// goroutine.
+	Seen func(r *http.Request, body string)
+	// Seed is what keys and secrets are made of: the same ones of the same seed, so
+	// that credentials stay good when a simulator is started again. Without one they
+	// are made up.
+	Seed string
+	// Streams is how many requests there may be at once on one connection of HTTP/2;
+	// 1000 when 0.
+	Streams int
 }
 
 // A Sim is the server of one provider.
@@ -76,6 +86,7 @@ type Stats struct {
 	Refused   int // notifications refused by the simulator itself, not by a fault
 	Faults    int // requests that met a fault
 	Protocol1 int // requests over HTTP/1
+	Conns     int // connections made
 }
 
 // Stats are the counts so far.
@@ -144,7 +155,9 @@ func (s *Sim) phone(token string) (p Phone, found bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p := s.phones[token]; p != nil {
-		return Phone{Token: p.Token, Package: p.Package, Environment: p.Environment, RegisteredAt: p.RegisteredAt, Gone: p.Gone, GoneAt: p.GoneAt}, true
+		known := *p
+		known.shown, known.log = nil, nil
+		return known, true
 	}
 	return Phone{Token: token}, s.options.Strangers
 }

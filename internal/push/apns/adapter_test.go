@@ -1,0 +1,743 @@
+package apns
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"go.uber.org/goleak"
+
+	"github.com/parleychat/parley/internal/chat"
+	"github.com/parleychat/parley/internal/push"
+	"github.com/parleychat/parley/internal/push/golden"
+	"github.com/parleychat/parley/internal/push/line"
+	"github.com/parleychat/parley/internal/push/pushtest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// A world is the simulator, served, and the time that it and the adapter go by.
+type world struct {
+	*pushtest.Sim
+	server  *pushtest.Server
+	address string
+	clock   atomic.Int64 // ms behind golden.Now
+}
+
+func (w *world) now() time.Time {
+	return golden.Now.Add(time.Duration(w.clock.Load()) * time.Millisecond)
+}
+
+func (w *world) pass(d time.Duration) { w.clock.Add(d.Milliseconds()) }
+
+func newWorld(t testing.TB, o pushtest.Options) *world {
+	t.Helper()
+	w := &world{}
+	if o.Now == nil {
+		o.Now = w.now
+	}
+	w.Sim = pushtest.NewAPNs(o)
+	var err error
+	if w.server, err = pushtest.NewServer(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.server.Close)
+	if w.address, err = w.server.Serve(w.Sim, "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	w.Register(pushtest.Phone{Token: token, Package: "com.example.app", Environment: chat.Production})
+	return w
+}
+
+// adapter is one with the simulator's credential, after these changes to it.
+func (w *world) adapter(t testing.TB, change func(*chat.PushCredential), o line.Options) push.Adapter {
+	t.Helper()
+	c := w.Credential(w.address)
+	if change != nil {
+		change(&c)
+	}
+	if err := c.Check(); err != nil {
+		t.Fatal(err)
+	}
+	if o.Roots == nil {
+		o.Roots = w.server.Roots
+	}
+	a, err := New(&c, o, w.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(a.Close)
+	return a
+}
+
+func send(t testing.TB, a push.Adapter, n push.Notification) push.Result {
+	t.Helper()
+	got := a.Send(context.Background(), []*push.Notification{&n})
+	if len(got) != 1 {
+		t.Fatalf("%d attempts of one notification", len(got))
+	}
+	return got[0].Result
+}
+
+// first is the token of the phone that every world has.
+func first(t testing.TB) push.Notification {
+	n := golden.Example(t, token)
+	n.To.Environment = chat.Production
+	return n
+}
+
+func want(t testing.TB, name string, got push.Result, class push.Class, code string) {
+	t.Helper()
+	if got.Class != class || got.Code != code {
+		t.Errorf("%s: %s %s, want %s %s", name, got.Class, got.Code, class, code)
+	}
+}
+
+func TestExample(t *testing.T) {
+	t.Parallel()
+	var seen []string
+	hide := map[string]string{}
+	w := newWorld(t, pushtest.Options{Seen: func(r *http.Request, body string) {
+		hide[strings.TrimPrefix(r.Header.Get("Authorization"), "bearer ")] = "token"
+		seen = append(seen, r.Proto+"\n"+golden.Received(r, body, hide))
+	}})
+	a := w.adapter(t, nil, line.Options{})
+	got := send(t, a, first(t))
+	want(t, "example", got, push.Accepted, "200")
+	if got.ID != "f178e2e2-5f6d-8bd3-a0c9-b918fa39a4aa" || got.Environment != chat.NoEnvironment {
+		t.Errorf("%+v", got)
+	}
+	if len(seen) != 1 {
+		t.Fatalf("%d requests", len(seen))
+	}
+	golden.CheckText(t, "received.txt", seen[0])
+
+	n := first(t)
+	screen := w.Screen(token)
+	if len(screen) != 1 || screen[0].Title != n.Title || screen[0].Body != n.Body || screen[0].Data != n.Data || screen[0].Badge != 5 ||
+		screen[0].Key != "123456" || !screen[0].Expires.Equal(n.Expires) {
+		t.Errorf("the phone shows %+v", screen)
+	}
+
+	// What is shown stays one: a request whose answer is lost is made again.
+	mend := w.Fail(pushtest.Fault{Lost: true})
+	want(t, "lost", send(t, a, n), push.Retry, "transport")
+	mend()
+	n.Body = "the same, later"
+	want(t, "again", send(t, a, n), push.Accepted, "200")
+	if screen := w.Screen(token); len(screen) != 1 || screen[0].Body != n.Body || len(w.Log(token)) != 3 {
+		t.Errorf("the phone shows %+v", screen)
+	}
+
+	// Everything that the renderings have is taken.
+	silent := golden.With(t, token, `{}`)
+	silent.Silent, silent.Title, silent.Body = true, "", ""
+	want(t, "silent", send(t, a, silent), push.Accepted, "200")
+	recall := golden.With(t, token, `{}`)
+	recall.Type, recall.Removes, recall.ContentAvailable = push.Recall, chat.NewUID(golden.Now.UnixMilli()-60_000, chat.Direct, 1, 7), true
+	want(t, "recall", send(t, a, recall), push.Accepted, "200")
+	for _, level := range []string{"passive", "active", "time-sensitive", "critical"} {
+		want(t, level, send(t, a, golden.With(t, token, `{"pushConfigs":[{"APNs":{"interruption-level":"`+level+`"}}]}`)), push.Accepted, "200")
+	}
+	long := first(t)
+	long.Body = strings.Repeat("é\"", 3000)
+	want(t, "long", send(t, a, long), push.Accepted, "200")
+	if w.Stats().Protocol1 != 0 {
+		t.Error("HTTP/1")
+	}
+}
+
+// TestCodes has each of Apple's reasons come from the simulator.
+func TestCodes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, pushtest.Options{})
+	a := w.adapter(t, func(c *chat.PushCredential) { c.Environment = chat.Production }, line.Options{})
+	for code, r := range classes {
+		mend := w.Fail(pushtest.Fault{Code: code})
+		class := r.Class
+		if class == push.AuthRefresh {
+			class = push.Retry // the token is new: Apple takes no newer one yet
+		}
+		got := send(t, a, first(t))
+		want(t, code, got, class, code)
+		if got.Device != r.Device || got.Alert != r.Alert || got.Unknown {
+			t.Errorf("%s: %+v", code, got)
+		}
+		mend()
+	}
+	want(t, "afterwards", send(t, a, first(t)), push.Accepted, "200")
+}
+
+// TestProvoked brings about what can be.
+func TestProvoked(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, pushtest.Options{})
+	pass := func(name string, a push.Adapter, change func(*push.Notification), class push.Class, code string) push.Result {
+		t.Helper()
+		n := first(t)
+		if change != nil {
+			change(&n)
+		}
+		got := send(t, a, n)
+		want(t, name, got, class, code)
+		return got
+	}
+	a := w.adapter(t, nil, line.Options{})
+	to := func(token string) func(*push.Notification) {
+		return func(n *push.Notification) { n.To.Token = token }
+	}
+	other := strings.Repeat("ab", 32)
+	pass("stranger", a, to(other), push.TokenStrike, "BadDeviceToken")
+	w.Register(pushtest.Phone{Token: other, Package: "com.example.other"})
+	pass("another app's", a, to(other), push.TokenStrike, "DeviceTokenNotForTopic")
+	pass("another topic", w.adapter(t, func(c *chat.PushCredential) { c.Fields["topic"] = "com.example.other" }, line.Options{}), to(other), push.Accepted, "200")
+	w.Remove(token)
+	if got := pass("removed", a, nil, push.TokenDead, "Unregistered"); got.Since != golden.Now.UnixMilli() {
+		t.Errorf("dead since %d", got.Since)
+	}
+	w.Register(pushtest.Phone{Token: token})
+	pass("no topic", a, func(n *push.Notification) { n.To.Package = "" }, push.ConfigHalt, "MissingTopic")
+	pass("a topic that is none", a, func(n *push.Notification) { n.To.Package = "com example" }, push.ConfigHalt, "BadTopic")
+	pass("no token", a, to("x"), push.PayloadBad, "token")
+	pass("too late", a, func(n *push.Notification) { n.Expires = golden.Now }, push.PayloadBad, "expired")
+
+	pass("another team", w.adapter(t, func(c *chat.PushCredential) { c.Fields["teamId"] = "ABCDE12345" }, line.Options{}), nil, push.ConfigHalt, "InvalidProviderToken")
+	pass("another key id", w.adapter(t, func(c *chat.PushCredential) { c.Fields["keyId"] = "ABCDE12345" }, line.Options{}), nil, push.ConfigHalt, "InvalidProviderToken")
+	pass("another key", w.adapter(t, func(c *chat.PushCredential) { c.Fields["p8"] = pemOf(t, newKey(t, elliptic.P256())) }, line.Options{}), nil, push.ConfigHalt, "InvalidProviderToken")
+	w.pass(-5 * time.Minute)
+	late := w.adapter(t, nil, line.Options{})
+	pass("before", late, nil, push.Accepted, "200")
+	w.pass(5 * time.Minute)
+	pass("after", late, nil, push.Accepted, "200")
+}
+
+func TestToken(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	tokens := map[string]int{}
+	w := newWorld(t, pushtest.Options{Strangers: true, Seen: func(r *http.Request, _ string) {
+		mu.Lock()
+		defer mu.Unlock()
+		tokens[r.Header.Get("Authorization")]++
+	}})
+	a := w.adapter(t, func(c *chat.PushCredential) { c.Environment = chat.Production }, line.Options{})
+	all := func(name string, made int) {
+		t.Helper()
+		for i, got := range together(t, a, 100) {
+			want(t, fmt.Sprint(name, " ", i), got, push.Accepted, "200")
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if len(tokens) != made {
+			t.Errorf("%s: %d tokens, want %d", name, len(tokens), made)
+		}
+	}
+	all("at first", 1)
+	w.pass(44 * time.Minute)
+	all("still good", 1)
+	w.pass(time.Minute)
+	all("renewed", 2)
+
+	// A token that Apple takes no more is not renewed while it is young.
+	w.Revoke()
+	w.pass(19 * time.Minute)
+	want(t, "refused", send(t, a, first(t)), push.Retry, "ExpiredProviderToken")
+	w.pass(time.Minute)
+	all("refused", 3)
+
+	// Nor is it while others who use the key were too quick.
+	mend := w.Fail(pushtest.Fault{Code: "TooManyProviderTokenUpdates"})
+	w.pass(30 * time.Minute)
+	want(t, "too many", send(t, a, first(t)), push.Retry, "TooManyProviderTokenUpdates")
+	mend()
+	all("too many", 3)
+
+	// A new one that is refused too is the credential's trouble.
+	w.Fail(pushtest.Fault{Code: "ExpiredProviderToken"})
+	want(t, "refused twice", send(t, a, first(t)), push.ConfigHalt, "ExpiredProviderToken")
+	mu.Lock()
+	defer mu.Unlock()
+	if len(tokens) != 4 {
+		t.Errorf("%d tokens", len(tokens))
+	}
+}
+
+// together are so many notifications at once, each to a phone of its own.
+func together(t testing.TB, a push.Adapter, n int) []push.Result {
+	t.Helper()
+	results := make([]push.Result, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			n := first(t)
+			n.To.Token = fmt.Sprintf("%064x", i+1)
+			results[i] = send(t, a, n)
+		})
+	}
+	wg.Wait()
+	return results
+}
+
+// TestOneAtATime has the first requests fail: until one succeeds none begins before
+// the one before it is over.
+func TestOneAtATime(t *testing.T) {
+	t.Parallel()
+	const failing, senders = 20, 50
+	var begun, done atomic.Int64
+	w := newWorld(t, pushtest.Options{Strangers: true, Seen: func(*http.Request, string) {
+		// The one before it may be on its way from the adapter to us.
+		if b := begun.Add(1); b <= failing+1 && b-done.Load() > 2 {
+			t.Errorf("request %d begins when %d are over", b, done.Load())
+		}
+	}})
+	w.Fail(pushtest.Fault{Code: "InternalServerError", Times: failing})
+	a := w.adapter(t, nil, line.Options{})
+	failed := 0
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	for i := range senders {
+		wg.Go(func() {
+			n := first(t)
+			n.To.Token = fmt.Sprintf("%064x", i+1)
+			got := send(t, a, n)
+			done.Add(1)
+			mu.Lock()
+			defer mu.Unlock()
+			if got.Class != push.Accepted {
+				failed++
+			}
+		})
+	}
+	wg.Wait()
+	if failed != failing || begun.Load() != senders {
+		t.Errorf("%d failed, %d requests", failed, begun.Load())
+	}
+
+	// Whoever waits for the first gives up when they want.
+	b := w.adapter(t, nil, line.Options{})
+	reached := make(chan struct{})
+	w.Mend()
+	w.Fail(pushtest.Fault{Hang: true})
+	ctx, cancel := context.WithCancel(context.Background())
+	wg.Go(func() {
+		n := first(t)
+		close(reached)
+		want(t, "hanging", b.Send(ctx, []*push.Notification{&n})[0].Result, push.Retry, "timeout")
+	})
+	<-reached
+	gone, cancel2 := context.WithCancel(ctx)
+	cancel2()
+	n := first(t)
+	want(t, "waiting", b.Send(gone, []*push.Notification{&n})[0].Result, push.Retry, "timeout")
+	cancel()
+	wg.Wait()
+}
+
+func TestTransport(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, pushtest.Options{})
+	a := w.adapter(t, nil, line.Options{Timeout: 5 * time.Second})
+	quick := w.adapter(t, nil, line.Options{Timeout: 50 * time.Millisecond})
+	want(t, "before", send(t, a, first(t)), push.Accepted, "200")
+	for name, c := range map[string]struct {
+		fault pushtest.Fault
+		a     push.Adapter
+		class push.Class
+		code  string
+		after time.Duration
+	}{
+		"hang":        {pushtest.Fault{Hang: true}, quick, push.Retry, "timeout", 0},
+		"drip":        {pushtest.Fault{Status: 400, Drip: true}, quick, push.Retry, "timeout", 0},
+		"reset":       {pushtest.Fault{Reset: true}, a, push.Retry, "transport", 0},
+		"lost":        {pushtest.Fault{Lost: true}, a, push.Retry, "transport", 0},
+		"truncated":   {pushtest.Fault{Status: 410, Body: `{"reason":"Unregis`}, a, push.PayloadBad, "http 410", 0},
+		"empty 410":   {pushtest.Fault{Status: 410}, a, push.PayloadBad, "http 410", 0},
+		"bad gateway": {pushtest.Fault{Status: 502, Body: "<html>Bad gateway</html>"}, a, push.Retry, "http 502", 0},
+		"flood":       {pushtest.Fault{Status: 410, Body: strings.Repeat(" ", line.MaxAnswer) + `{"reason":"Unregistered"}`}, a, push.PayloadBad, "http 410", 0},
+		"redirect":    {pushtest.Fault{Status: 301, Header: map[string]string{"Location": w.address + "/3/device/" + token}}, a, push.ConfigHalt, "http 301", 0},
+		"busy":        {pushtest.Fault{Status: 503, Header: map[string]string{"Retry-After": "7"}, Body: "<html>"}, a, push.RetryAfter, "http 503", 7 * time.Second},
+		"empty 429":   {pushtest.Fault{Status: 429}, a, push.RetryAfter, "http 429", 0},
+		"a wall":      {pushtest.Fault{Status: 403, Body: "<html>"}, a, push.Retry, "http 403", 0},
+	} {
+		requests := w.Stats().Requests
+		mend := w.Fail(c.fault)
+		got := send(t, c.a, first(t))
+		mend()
+		want(t, name, got, c.class, c.code)
+		if got.After != c.after {
+			t.Errorf("%s: after %s", name, got.After)
+		}
+		if n := w.Stats().Requests - requests; n != 1 {
+			t.Errorf("%s: %d requests", name, n)
+		}
+	}
+	want(t, "afterwards", send(t, a, first(t)), push.Accepted, "200")
+
+	untrusted := w.adapter(t, nil, line.Options{Roots: x509.NewCertPool()})
+	want(t, "somebody else", send(t, untrusted, first(t)), push.Retry, "certificate")
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.Close()
+	nobody := w.adapter(t, func(c *chat.PushCredential) { c.BaseURL = "https://" + ln.Addr().String() }, line.Options{})
+	want(t, "nobody", send(t, nobody, first(t)), push.Retry, "connect")
+}
+
+// TestGoAway has the service say goodbye while many requests are under way, and
+// give little room to each connection.
+func TestGoAway(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, pushtest.Options{Strangers: true, Streams: 7})
+	a := w.adapter(t, nil, line.Options{})
+	w.Fail(pushtest.Fault{GoAway: true, Skip: 20, Times: 1})
+	w.Fail(pushtest.Fault{GoAway: true, Skip: 60, Times: 1})
+	for i, got := range together(t, a, 100) {
+		want(t, fmt.Sprint(i), got, push.Accepted, "200")
+	}
+	if s := w.Stats(); s.Faults != 2 || s.Taken != 100 || s.Conns > 6 { // 4 at a time, and 2 that have gone
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestEnvironments(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, pushtest.Options{})
+	const none, production, sandbox = chat.NoEnvironment, chat.Production, chat.Sandbox
+	for name, c := range map[string]struct {
+		phone, device, credential chat.PushEnvironment
+		class                     push.Class
+		is                        chat.PushEnvironment
+		requests                  int
+	}{
+		"as it says":               {production, production, none, push.Accepted, none, 1},
+		"as it says, sandbox":      {sandbox, sandbox, none, push.Accepted, none, 1},
+		"says nothing":             {production, none, none, push.Accepted, production, 1},
+		"says nothing, sandbox":    {sandbox, none, none, push.Accepted, sandbox, 2},
+		"says the other":           {sandbox, production, none, push.Accepted, sandbox, 2},
+		"says the other, back":     {production, sandbox, none, push.Accepted, production, 2},
+		"of the credential":        {sandbox, none, sandbox, push.Accepted, sandbox, 1},
+		"not of the credential":    {production, none, sandbox, push.Accepted, production, 2},
+		"both say so":              {production, production, production, push.Accepted, none, 1},
+		"both say so and it's not": {sandbox, production, production, push.TokenStrike, none, 1},
+		"neither":                  {9, none, none, push.TokenStrike, none, 2},
+	} {
+		w.Register(pushtest.Phone{Token: token, Environment: c.phone})
+		a := w.adapter(t, func(p *chat.PushCredential) { p.Environment = c.credential }, line.Options{})
+		n := first(t)
+		n.To.Environment = c.device
+		before := w.Stats().Requests
+		got := send(t, a, n)
+		if got.Class != c.class || got.Environment != c.is || w.Stats().Requests-before != c.requests {
+			t.Errorf("%s: %s %s %q after %d requests", name, got.Class, got.Code, got.Environment, w.Stats().Requests-before)
+		}
+	}
+
+	// What the other environment says of a token that it knows counts; that it does
+	// not answer, or not with this key, does not make the token worse or better.
+	w.Register(pushtest.Phone{Token: token, Environment: sandbox})
+	a := w.adapter(t, nil, line.Options{})
+	for code, class := range map[string]push.Class{
+		"Unregistered": push.TokenDead, "InternalServerError": push.Retry, "TooManyRequests": push.RetryAfter,
+		"BadEnvironmentKeyIdInToken": push.TokenStrike, "ExpiredProviderToken": push.Retry,
+	} {
+		mend := w.Fail(pushtest.Fault{Token: "/sandbox/", Code: code})
+		if got := send(t, a, first(t)); got.Class != class || got.Environment != none {
+			t.Errorf("%s: %s %+v", code, got.Class, got)
+		}
+		mend()
+	}
+}
+
+func TestCheck(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, pushtest.Options{Strangers: true})
+	check := func(name string, change func(*chat.PushCredential), class push.Class, code string) {
+		t.Helper()
+		want(t, name, w.adapter(t, change, line.Options{}).Check(context.Background()), class, code)
+	}
+	check("good", func(c *chat.PushCredential) { c.Package = "com.example.app" }, push.Accepted, "BadDeviceToken")
+	check("good, by topic", func(c *chat.PushCredential) { c.Fields["topic"] = "com.example.app" }, push.Accepted, "BadDeviceToken")
+	check("sandbox", func(c *chat.PushCredential) { c.Package, c.Environment = "com.example.app", chat.Sandbox }, push.Accepted, "BadDeviceToken")
+	check("without a topic", nil, push.Accepted, "MissingTopic")
+	check("another key", func(c *chat.PushCredential) { c.Fields["keyId"] = "ABCDE12345" }, push.ConfigHalt, "InvalidProviderToken")
+	w.Fail(pushtest.Fault{Code: "TopicDisallowed"})
+	check("another's topic", func(c *chat.PushCredential) { c.Package = "com.example.app" }, push.ConfigHalt, "TopicDisallowed")
+	if w.Stats().Taken != 0 {
+		t.Error("somebody was notified")
+	}
+}
+
+func TestNew(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, pushtest.Options{})
+	for name, c := range map[string]struct {
+		change func(*chat.PushCredential)
+		field  string
+	}{
+		"no key":        {func(c *chat.PushCredential) { c.Fields["p8"] = "hush" }, "p8"},
+		"another curve": {func(c *chat.PushCredential) { c.Fields["p8"] = pemOf(t, newKey(t, elliptic.P384())) }, "p8"},
+		"another kind": {func(c *chat.PushCredential) {
+			k, err := rsa.GenerateKey(rand.Reader, 2048)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Fields["p8"] = pemOf(t, k)
+		}, "p8"},
+		"in the clear": {func(c *chat.PushCredential) { c.BaseURL = "http://127.0.0.1:1" }, "baseUrl"},
+	} {
+		p := w.Credential(w.address)
+		c.change(&p)
+		_, err := New(&p, line.Options{}, w.now)
+		e, ok := errors.AsType[*chat.Error](err)
+		if !ok || e.Field != c.field || strings.Contains(err.Error(), "hush") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	c := w.Credential("")
+	a, err := New(&c, line.Options{}, w.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	if got := a.(*adapter).addresses; got[chat.Production] != "https://api.push.apple.com" || got[chat.Sandbox] != "https://api.sandbox.push.apple.com" {
+		t.Errorf("%q", got)
+	}
+	if a.Batch() != 1 {
+		t.Error("Apple takes one at a time")
+	}
+}
+
+func newKey(t testing.TB, c elliptic.Curve) *ecdsa.PrivateKey {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(c, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func pemOf(t testing.TB, key any) string {
+	t.Helper()
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+}
+
+// TestSimulatorRefuses changes one thing of a good request after the other: a
+// simulator that takes what Apple does not would hide what is wrong with us.
+func TestSimulatorRefuses(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, pushtest.Options{})
+	client := &http.Client{Transport: h2(w)}
+	t.Cleanup(client.CloseIdleConnections)
+	key, err := parseKey(w.Credential("").Fields["p8"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := w.Credential("").Fields
+	mint := func(method jwt.SigningMethod, key any, kid, iss string, iat time.Time) string {
+		t.Helper()
+		j := jwt.NewWithClaims(method, jwt.MapClaims{"iss": iss, "iat": iat.Unix()})
+		j.Header["kid"] = kid
+		s, err := j.SignedString(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return "bearer " + s
+	}
+	good := mint(jwt.SigningMethodES256, key, fields["keyId"], fields["teamId"], golden.Now)
+	n := first(t)
+	type request struct {
+		method, path, body string
+		header             map[string]string
+		more               http.Header
+	}
+	do := func(t *testing.T, client *http.Client, change func(*request)) (int, string, http.Header) {
+		t.Helper()
+		r, err := Render(&n, &Options{}, golden.Now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := request{r.Method, r.Path, string(r.Body), maps.Clone(r.Header), nil}
+		q.header["authorization"] = good
+		change(&q)
+		req, err := http.NewRequest(q.method, w.address+q.path, bytes.NewReader([]byte(q.body)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for k, v := range q.header {
+			if v != "" {
+				req.Header.Set(k, v)
+			}
+		}
+		for k, v := range q.more {
+			req.Header[k] = append(req.Header[k], v...)
+		}
+		res, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		body, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.StatusCode, strings.TrimSuffix(strings.TrimPrefix(string(body), `{"reason":"`), `"}`), res.Header
+	}
+	set := func(name, value string) func(*request) {
+		return func(q *request) { q.header[name] = value }
+	}
+	edit := func(from, to string) func(*request) {
+		return func(q *request) {
+			if !strings.Contains(q.body, from) {
+				t.Errorf("there is no %s in %s", from, q.body)
+			}
+			q.body = strings.Replace(q.body, from, to, 1)
+		}
+	}
+	silently := func(body string) func(*request) {
+		return func(q *request) {
+			q.header["apns-push-type"], q.header["apns-priority"], q.body = "background", "5", body
+		}
+	}
+	es384 := newKey(t, elliptic.P384())
+	for name, c := range map[string]struct {
+		change func(*request)
+		status int
+		reason string
+	}{
+		"nothing":                {func(*request) {}, 200, ""},
+		"get":                    {func(q *request) { q.method = "GET" }, 405, "MethodNotAllowed"},
+		"path":                   {func(q *request) { q.path = "/3/devices/" + token }, 404, "BadPath"},
+		"path below":             {func(q *request) { q.path += "/x" }, 404, "BadPath"},
+		"no token":               {func(q *request) { q.path = "/3/device/" }, 400, "MissingDeviceToken"},
+		"short token":            {func(q *request) { q.path = "/3/device/abcd" }, 400, "BadDeviceToken"},
+		"odd token":              {func(q *request) { q.path += "a" }, 400, "BadDeviceToken"},
+		"no hex":                 {func(q *request) { q.path = q.path[:len(q.path)-1] + "g" }, 400, "BadDeviceToken"},
+		"other environment":      {func(q *request) { q.path = "/sandbox" + q.path }, 400, "BadDeviceToken"},
+		"other topic":            {set("apns-topic", "com.example.other"), 400, "DeviceTokenNotForTopic"},
+		"no topic":               {set("apns-topic", ""), 400, "MissingTopic"},
+		"strange topic":          {set("apns-topic", "com/example"), 400, "BadTopic"},
+		"no bearer":              {set("authorization", ""), 403, "MissingProviderToken"},
+		"key in place of bearer": {set("authorization", "key=x"), 403, "MissingProviderToken"},
+		"garbage":                {set("authorization", "bearer x.y.z"), 403, "InvalidProviderToken"},
+		"altered":                {set("authorization", good[:len(good)-6]+"AAAAAA"), 403, "InvalidProviderToken"},
+		"ASN.1 signature":        {set("authorization", asn1(t, key, good)), 403, "InvalidProviderToken"},
+		"ES384":                  {set("authorization", mint(jwt.SigningMethodES384, es384, fields["keyId"], fields["teamId"], golden.Now)), 403, "InvalidProviderToken"},
+		"HS256":                  {set("authorization", mint(jwt.SigningMethodHS256, []byte("x"), fields["keyId"], fields["teamId"], golden.Now)), 403, "InvalidProviderToken"},
+		"other kid":              {set("authorization", mint(jwt.SigningMethodES256, key, "ABCDE12345", fields["teamId"], golden.Now)), 403, "InvalidProviderToken"},
+		"other team":             {set("authorization", mint(jwt.SigningMethodES256, key, fields["keyId"], "ABCDE12345", golden.Now)), 403, "InvalidProviderToken"},
+		"an hour old":            {set("authorization", mint(jwt.SigningMethodES256, key, fields["keyId"], fields["teamId"], golden.Now.Add(-61*time.Minute))), 403, "ExpiredProviderToken"},
+		"of the future":          {set("authorization", mint(jwt.SigningMethodES256, key, fields["keyId"], fields["teamId"], golden.Now.Add(time.Minute))), 403, "InvalidProviderToken"},
+		"changed too soon":       {set("authorization", mint(jwt.SigningMethodES256, key, fields["keyId"], fields["teamId"], golden.Now.Add(-19*time.Minute))), 429, "TooManyProviderTokenUpdates"},
+		"changed in time":        {set("authorization", mint(jwt.SigningMethodES256, key, fields["keyId"], fields["teamId"], golden.Now.Add(-21*time.Minute))), 200, ""},
+		"no push type":           {set("apns-push-type", ""), 400, "InvalidPushType"},
+		"unknown push type":      {set("apns-push-type", "loud"), 400, "InvalidPushType"},
+		"background that shows":  {func(q *request) { q.header["apns-push-type"], q.header["apns-priority"] = "background", "5" }, 400, "InvalidPushType"},
+		"background":             {silently(`{"aps":{"content-available":1}}`), 200, ""},
+		"background for nothing": {silently(`{"aps":{}}`), 400, "InvalidPushType"},
+		"background in a hurry": {func(q *request) {
+			silently(`{"aps":{"content-available":1}}`)(q)
+			q.header["apns-priority"] = "10"
+		}, 400, "BadPriority"},
+		"alert of nothing":   {func(q *request) { q.body = `{"aps":{"content-available":1}}` }, 400, "InvalidPushType"},
+		"voip":               {set("apns-push-type", "voip"), 400, "TopicDisallowed"},
+		"priority":           {set("apns-priority", "7"), 400, "BadPriority"},
+		"priority 5":         {set("apns-priority", "5"), 200, ""},
+		"no priority":        {set("apns-priority", ""), 200, ""},
+		"expiration":         {set("apns-expiration", "3600s"), 400, "BadExpirationDate"},
+		"expiration in ms":   {set("apns-expiration", "1800000000000"), 400, "BadExpirationDate"},
+		"now or never":       {set("apns-expiration", "0"), 200, ""},
+		"id":                 {set("apns-id", "17"), 400, "BadMessageId"},
+		"id in capitals":     {set("apns-id", "F178E2E2-5F6D-8BD3-A0C9-B918FA39A4AA"), 400, "BadMessageId"},
+		"collapse id":        {set("apns-collapse-id", strings.Repeat("c", 65)), 400, "BadCollapseId"},
+		"long collapse id":   {set("apns-collapse-id", strings.Repeat("c", 64)), 200, ""},
+		"twice":              {func(q *request) { q.more = http.Header{"Apns-Priority": {"10"}} }, 400, "DuplicateHeaders"},
+		"no payload":         {func(q *request) { q.body = "" }, 400, "PayloadEmpty"},
+		"empty payload":      {func(q *request) { q.body = "{}" }, 400, "PayloadEmpty"},
+		"4096 bytes":         {func(q *request) { q.body = q.body[:len(q.body)-1] + strings.Repeat(" ", 4096-len(q.body)) + "}" }, 200, ""},
+		"4097 bytes":         {func(q *request) { q.body = q.body[:len(q.body)-1] + strings.Repeat(" ", 4097-len(q.body)) + "}" }, 413, "PayloadTooLarge"},
+		"no JSON":            {func(q *request) { q.body = "aps" }, 400, pushtest.BadPayload},
+		"no aps":             {edit(`"aps"`, `"APS"`), 400, pushtest.BadPayload},
+		"aps is a list":      {func(q *request) { q.body = `{"aps":[]}` }, 400, pushtest.BadPayload},
+		"unknown in aps":     {edit(`"badge"`, `"Badge"`), 400, pushtest.BadPayload},
+		"badge is a string":  {edit(`"badge":5`, `"badge":"5"`), 400, pushtest.BadPayload},
+		"badge below 0":      {edit(`"badge":5`, `"badge":-1`), 400, pushtest.BadPayload},
+		"level":              {edit(`"badge"`, `"interruption-level":"loud","badge"`), 400, pushtest.BadPayload},
+		"a level":            {edit(`"badge"`, `"interruption-level":"time-sensitive","badge"`), 200, ""},
+		"critical, no sound": {edit(`"badge"`, `"interruption-level":"critical","badge"`), 400, pushtest.BadPayload},
+		"critical":           {edit(`"sound":"default"`, `"interruption-level":"critical","sound":{"critical":1,"name":"default","volume":1}`), 200, ""},
+		"sound":              {edit(`"sound":"default"`, `"sound":1`), 400, pushtest.BadPayload},
+		"alert":              {func(q *request) { q.body = `{"aps":{"alert":7}}` }, 400, pushtest.BadPayload},
+		"alert, plain":       {func(q *request) { q.body = `{"aps":{"alert":"hello"}}` }, 200, ""},
+		"title is a number":  {edit(`"title":"you have a new message."`, `"title":7`), 400, pushtest.BadPayload},
+		"unknown in alert":   {edit(`"title"`, `"headline"`), 400, pushtest.BadPayload},
+		"image and nobody":   {edit(`,"mutable-content":1`, ``), 400, pushtest.BadPayload},
+		"content-available":  {edit(`"badge"`, `"content-available":true,"badge"`), 400, pushtest.BadPayload},
+	} {
+		client := client
+		if strings.HasPrefix(name, "changed") {
+			client = &http.Client{Transport: h2(w)} // a connection of its own: the rule is about what came on it before
+			if status, reason, _ := do(t, client, func(*request) {}); status != 200 {
+				t.Fatalf("%s: %d %s", name, status, reason)
+			}
+		}
+		status, reason, header := do(t, client, c.change)
+		if status != c.status || reason != c.reason {
+			t.Errorf("%s: %d %s, want %d %s", name, status, reason, c.status, c.reason)
+		}
+		if id := header.Get("Apns-Id"); len(id) != 36 || strings.Count(id, "-") != 4 || id != strings.ToLower(id) {
+			t.Errorf("%s: apns-id %q", name, id)
+		}
+		client.CloseIdleConnections()
+	}
+
+	// Over HTTP/1 there is nobody.
+	old := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: w.server.Roots}, Protocols: new(http.Protocols)}
+	old.Protocols.SetHTTP1(true)
+	defer old.CloseIdleConnections()
+	if res, err := (&http.Client{Transport: old}).Get(w.address); err == nil {
+		res.Body.Close()
+		t.Error("HTTP/1 is spoken")
+	}
+}
+
+func h2(w *world) *http.Transport {
+	t := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: w.server.Roots}, Protocols: new(http.Protocols)}
+	t.Protocols.SetHTTP2(true)
+	return t
+}
+
+// asn1 is the token with its signature in the form that other protocols have it.
+func asn1(t *testing.T, key *ecdsa.PrivateKey, bearer string) string {
+	t.Helper()
+	unsigned := bearer[len("bearer "):strings.LastIndexByte(bearer, '.')]
+	h := jwt.SigningMethodES256.Hash.New()
+	h.Write([]byte(unsigned))
+	sig, err := ecdsa.SignASN1(rand.Reader, key, h.Sum(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "bearer " + unsigned + "." + jwt.New(jwt.SigningMethodES256).EncodeSegment(sig)
+}
