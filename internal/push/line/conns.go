@@ -18,6 +18,8 @@ const (
 	// maxConns1 is how many there may be when something on the way speaks HTTP/1 only,
 	// which takes a connection for each request.
 	maxConns1 = 256
+	// maxAgain is how often a request is made again that no provider has begun with.
+	maxAgain = 5
 )
 
 // conns are few connections that many requests share.
@@ -61,7 +63,7 @@ func (p *conns) roundTrip(req *http.Request) (*http.Response, error) {
 		if err == nil {
 			return res, nil
 		}
-		if again == 2 || !untouched(err) {
+		if again == maxAgain || !untouched(err) {
 			return nil, err
 		}
 		if req.Body, err = req.GetBody(); err != nil {
@@ -112,7 +114,7 @@ func (p *conns) get(ctx context.Context, u *url.URL) (*conn, error) {
 // says whether to dial.
 func (h *host) free() (c *conn, may bool) {
 	h.list = slices.DeleteFunc(h.list, func(c *conn) bool {
-		if c.Err() == nil && c.Available() == 0 && c.InFlight() == 0 {
+		if c.InFlight() == 0 && c.Available() == 0 && c.Err() == nil {
 			_ = c.Close() // it has said goodbye, and nobody waits for an answer
 		}
 		return c.Err() != nil
