@@ -96,8 +96,10 @@ func Render(n *push.Notification, o *Options, now time.Time) (push.Request, erro
 	if err != nil {
 		return push.Request{}, err
 	}
-	return push.JSONRequest("/v1/projects/"+url.PathEscape(o.ProjectID)+"/messages:send", body, cut), nil
+	return push.JSONRequest(path(o), body, cut), nil
 }
+
+func path(o *Options) string { return "/v1/projects/" + url.PathEscape(o.ProjectID) + "/messages:send" }
 
 // quotaWait is how long the lane waits when the service does not say.
 const quotaWait = time.Minute

@@ -22,6 +22,9 @@ type Options struct {
 	// that credentials stay good when a simulator is started again. Without one they
 	// are made up.
 	Seed string
+	// Strict has what may be said to one phone, and when, limited as tightly as the
+	// providers do it. Otherwise there are limits that hardly anything meets.
+	Strict bool
 	// Streams is how many requests there may be at once on one connection of HTTP/2;
 	// 1000 when 0.
 	Streams int
