@@ -50,7 +50,7 @@ var layers = map[string][]string{
 	"internal/push/line":     {"internal/push"},
 	"internal/push/dispatch": {"internal/chat", "internal/push", "internal/store"},
 	"internal/push/pushtest": {"internal/chat", "internal/push"},
-	"internal/push/golden":   {"internal/chat", "internal/push"},
+	"internal/push/golden":   {"internal/chat", "internal/push", "internal/push/line", "internal/push/pushtest"},
 
 	"internal/websocket": {},
 	"internal/client":    {"internal/websocket"},

@@ -52,12 +52,27 @@ var pushFields = map[PushProvider][]PushField{
 		{Name: "serviceAccount", Secret: true, check: checkGoogleAccount},
 		{Name: "channelId", Optional: true}, {Name: "showBadge", Optional: true, check: checkSwitch},
 	},
-	HW:    {{Name: "appId"}, {Name: "clientId", Optional: true}, {Name: "clientSecret", Secret: true}, {Name: "projectId", Optional: true}},
-	HONOR: {{Name: "appId"}, {Name: "clientId"}, {Name: "clientSecret", Secret: true}},
-	MI:    {{Name: "appSecret", Secret: true}, {Name: "region", Optional: true, check: checkRegion}},
-	OPPO:  {{Name: "appKey"}, {Name: "masterSecret", Secret: true}, {Name: "region", Optional: true, check: checkRegion}},
-	VIVO:  {{Name: "appId"}, {Name: "appKey"}, {Name: "appSecret", Secret: true}},
-	OHOS:  {{Name: "serviceAccount", Secret: true, check: checkHuaweiAccount}},
+	HW: {
+		{Name: "appId"}, {Name: "clientId", Optional: true}, {Name: "clientSecret", Secret: true}, {Name: "projectId", Optional: true},
+		{Name: "channelId", Optional: true}, {Name: "importance", Optional: true, check: oneOf("NORMAL", "LOW", "HIGH")},
+		{Name: "category", Optional: true}, {Name: "intent", Optional: true}, {Name: "badgeClass", Optional: true},
+		{Name: "testMessages", Optional: true, check: checkSwitch},
+	},
+	HONOR: {
+		{Name: "appId"}, {Name: "clientId"}, {Name: "clientSecret", Secret: true},
+		{Name: "importance", Optional: true, check: oneOf("NORMAL", "LOW")},
+		{Name: "intent", Optional: true}, {Name: "badgeClass", Optional: true},
+		{Name: "testMessages", Optional: true, check: checkSwitch},
+	},
+	MI:   {{Name: "appSecret", Secret: true}, {Name: "region", Optional: true, check: checkRegion}},
+	OPPO: {{Name: "appKey"}, {Name: "masterSecret", Secret: true}, {Name: "region", Optional: true, check: checkRegion}},
+	VIVO: {{Name: "appId"}, {Name: "appKey"}, {Name: "appSecret", Secret: true}},
+	OHOS: {
+		{Name: "serviceAccount", Secret: true, check: checkHuaweiAccount},
+		{Name: "category", Optional: true}, {Name: "action", Optional: true},
+		{Name: "showBadge", Optional: true, check: checkSwitch},
+		{Name: "testMessages", Optional: true, check: checkSwitch},
+	},
 	MEIZU: {{Name: "appId"}, {Name: "appSecret", Secret: true}},
 }
 
@@ -203,6 +218,15 @@ func checkRegion(field, v string) error {
 		return Invalid(field, "one of cn, global")
 	}
 	return nil
+}
+
+func oneOf(words ...string) func(field, v string) error {
+	return func(field, v string) error {
+		if !slices.Contains(words, v) {
+			return Invalid(field, "one of "+strings.Join(words, ", "))
+		}
+		return nil
+	}
 }
 
 func checkSwitch(field, v string) error {

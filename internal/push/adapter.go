@@ -1,6 +1,10 @@
 package push
 
-import "context"
+import (
+	"context"
+
+	"github.com/parleychat/parley/internal/chat"
+)
 
 // An Adapter takes notifications to one provider, with one credential of one app.
 // It may be used by many at once.
@@ -25,6 +29,12 @@ type Adapter interface {
 type Attempt struct {
 	Result
 	Cut Cut // what was left out to make it fit
+}
+
+// Nobody is a notification for a token that no device has, by which a provider can
+// be asked whether it takes a credential.
+func Nobody() *Notification {
+	return &Notification{To: chat.PushDevice{Token: "parley-asks-for-no-device"}, Type: "RC:TxtMsg", Title: "Parley", Body: "Parley"}
 }
 
 // Refused is what came of a notification that could not be put in the provider's

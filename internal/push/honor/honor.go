@@ -119,6 +119,13 @@ var classes = push.Classes{
 	"502":      {Class: push.Retry},
 }
 
+// What an answer says beside its code, by the members that say it.
+const (
+	expireTokens = "expireTokens" // the token is dead
+	failTokens   = "failTokens"   // it was not served
+	notSent      = "sendResult"   // nothing was
+)
+
 // Classify reads an answer.
 func Classify(status int, header http.Header, body []byte) push.Result {
 	var v struct {
@@ -144,11 +151,11 @@ func Classify(status int, header http.Header, body []byte) push.Result {
 	// A request has one token.
 	switch {
 	case some(data.ExpireTokens):
-		return push.Result{Class: push.TokenDead, Code: "expireTokens"}
+		return push.Result{Class: push.TokenDead, Code: expireTokens}
 	case some(data.FailTokens):
-		return push.Result{Class: push.Retry, Code: "failTokens"}
+		return push.Result{Class: push.Retry, Code: failTokens}
 	case data.SendResult != nil && !*data.SendResult:
-		return push.Result{Class: push.Retry, Code: "sendResult"}
+		return push.Result{Class: push.Retry, Code: notSent}
 	}
 	r.ID = string(data.RequestID)
 	return r

@@ -15,7 +15,7 @@ import (
 // Options are what an app has set for Huawei's devices. Where the sender says
 // something too, that is in force.
 type Options struct {
-	AppID      string
+	ClientID   string // what the app is called as a client, which mostly is its number
 	ProjectID  string // of projects with HarmonyOS 3 and 4; without one only Android is served
 	ChannelID  string
 	Importance string
@@ -117,7 +117,7 @@ func Render(n *push.Notification, o *Options, now time.Time) (push.Request, erro
 	if err != nil {
 		return push.Request{}, err
 	}
-	path := "/v1/" + url.PathEscape(o.AppID) + "/messages:send"
+	path := "/v1/" + url.PathEscape(o.ClientID) + "/messages:send"
 	if o.ProjectID != "" {
 		path = "/v2/" + url.PathEscape(o.ProjectID) + "/messages:send"
 	}
@@ -127,7 +127,7 @@ func Render(n *push.Notification, o *Options, now time.Time) (push.Request, erro
 var classes = push.Classes{
 	"80000000": {Class: push.Accepted},
 	// Each request has one token, so that some of its tokens are all of them. That
-	// may be the token's fault or that of the app's rights as a whole.
+	// may be the token's fault or that of the app's rights as a whole; see reasons.
 	"80100000": {Class: push.TokenStrike},
 	"80300007": {Class: push.TokenStrike},
 
@@ -152,18 +152,59 @@ var classes = push.Classes{
 	"80300010": {Class: push.PayloadBad, Alert: true}, // more tokens than we ever send
 }
 
+// reasons are why a token was not served, where that is said. What is no fault of
+// the token's must not count against it.
+var reasons = push.Classes{
+	"tokenFormatError":        {Class: push.TokenStrike},
+	"tokenPlatformNotSupport": {Class: push.TokenStrike},
+	"noRight":                 {Class: push.TokenStrike},
+
+	"noPushTypeRight":                      {Class: push.ConfigHalt},
+	"disableSendHuaweiMsgBecauseOfPenalty": {Class: push.ConfigHalt},
+	"appinfoError":                         {Class: push.ConfigHalt},
+	"countryNotSupport":                    {Class: push.PayloadBad},
+}
+
 // Classify reads an answer.
 func Classify(status int, header http.Header, body []byte) push.Result {
 	var v struct {
-		Code      push.Code `json:"code"`
-		RequestID push.Code `json:"requestId"`
+		Code      push.Code  `json:"code"`
+		Msg       push.Loose `json:"msg"`
+		RequestID push.Code  `json:"requestId"`
 	}
 	if !push.ReadJSON(body, &v) {
 		v.Code = ""
 	}
 	r := classes.Or(string(v.Code), status, push.ParseRetryAfter(header.Get))
-	if r.Class == push.Accepted {
+	switch r.Class {
+	case push.Accepted:
 		r.ID = string(v.RequestID)
+	case push.TokenStrike:
+		if reason := illegal(v.Msg); reason != "" {
+			r = reasons.Of(reason)
+		}
 	}
 	return r
+}
+
+// illegal is why the request's only token was not served, if the answer says more
+// than that it was not. It has it as JSON in a string: a list of tokens, or lists by
+// reason.
+func illegal(msg push.Loose) string {
+	var text string
+	if msg.Into(&text) {
+		msg = push.Loose(text)
+	}
+	var v struct {
+		Illegal map[string][]string `json:"illegalTokens"`
+	}
+	if !msg.Into(&v) {
+		return ""
+	}
+	for reason, tokens := range v.Illegal {
+		if len(tokens) > 0 {
+			return reason
+		}
+	}
+	return ""
 }

@@ -28,15 +28,15 @@ func fails(t *testing.T, n push.Notification, want error) {
 
 func TestRender(t *testing.T) {
 	t.Parallel()
-	golden.Check(t, "example.txt", render(t, golden.Example(t, "token"), Options{AppID: "100", Category: "IM", BadgeClass: "com.example.Main"}))
+	golden.Check(t, "example.txt", render(t, golden.Example(t, "token"), Options{ClientID: "100", Category: "IM", BadgeClass: "com.example.Main"}))
 	full := golden.With(t, "token", `{"pushConfigs":[{"HW":{"channelId":"c","importance":"LOW","category":"WORK"}}]}`)
 	full.Data, full.Badge = "", 500
 	golden.Check(t, "sender.txt", render(t, full, Options{
-		AppID: "100", ProjectID: "200", ChannelID: "x", Importance: "NORMAL", Category: "IM", Intent: "intent://open", BadgeClass: "com.example.Main", Test: true, DryRun: true,
+		ClientID: "100", ProjectID: "200", ChannelID: "x", Importance: "NORMAL", Category: "IM", Intent: "intent://open", BadgeClass: "com.example.Main", Test: true, DryRun: true,
 	}))
 	silent := golden.With(t, "token", `{}`)
 	silent.Silent, silent.Title, silent.Body = true, "", ""
-	golden.Check(t, "silent.txt", render(t, silent, Options{AppID: "100"}))
+	golden.Check(t, "silent.txt", render(t, silent, Options{ClientID: "100"}))
 }
 
 func TestLimits(t *testing.T) {
@@ -67,6 +67,7 @@ func TestClassify(t *testing.T) {
 		"a number":       {Body: `{"code":80000000}`, Want: push.Result{Class: push.Accepted, Code: "80000000"}},
 		"no such token":  {Body: `{"code":"80300007","msg":"All the tokens are invalid"}`, Want: push.Result{Class: push.TokenStrike, Code: "80300007"}},
 		"one such token": {Body: `{"code":"80100000","msg":"{\"success\":0,\"failure\":1,\"illegal_tokens\":[\"token\"]}"}`, Want: push.Result{Class: push.TokenStrike, Code: "80100000"}},
+		"of no reason":   {Body: `{"code":"80100000","msg":{"illegalTokens":{"noRight":[]}}}`, Want: push.Result{Class: push.TokenStrike, Code: "80100000"}},
 		"no HIGH":        {Status: 400, Body: `{"code":"80300011"}`, Want: push.Result{Class: push.PayloadBad, Code: "80300011", Alert: true}},
 		"too many":       {Status: 400, Body: `{"code":"80300010"}`, Want: push.Result{Class: push.PayloadBad, Code: "80300010", Alert: true}},
 		"flow control":   {Status: 503, Want: push.Result{Class: push.RetryAfter, Code: "http 503"}},
@@ -82,6 +83,14 @@ func TestClassify(t *testing.T) {
 		push.Retry:       "80600003 81000001",
 		push.ConfigHalt:  "80300002",
 		push.PayloadBad:  "80300008 80100001 80100003 80100004 80100013 80100016 80100018 80300011 80300013 80300010 80100002",
+	})
+	// With a reason it is judged by that.
+	golden.Codes(t, Classify, 200, func(reason string) string {
+		return `{"code":"80100000","msg":"{\"illegalTokens\":{\"` + reason + `\":[\"token\"]},\"success\":0,\"failure\":1}"}`
+	}, map[push.Class]string{
+		push.TokenStrike: "tokenFormatError tokenPlatformNotSupport noRight",
+		push.ConfigHalt:  "noPushTypeRight disableSendHuaweiMsgBecauseOfPenalty appinfoError",
+		push.PayloadBad:  "countryNotSupport",
 	})
 }
 

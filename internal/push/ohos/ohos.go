@@ -26,6 +26,10 @@ const (
 	maxPayload = 4096 // bytes, tokens not counted
 	maxTTL     = 15 * 24 * time.Hour
 	maxBadge   = 99
+
+	// Calls ring for so long.
+	minCall = 30 * time.Second
+	maxCall = 60 * time.Second
 )
 
 type message struct {
@@ -80,11 +84,16 @@ func Render(n *push.Notification, o *Options, now time.Time) (push.Request, erro
 	if n.To.Token == "" {
 		return push.Request{}, push.ErrToken
 	}
-	ttl, err := n.TTL(now, time.Second, maxTTL)
+	set := &n.Settings().OHOS
+	category := cmp.Or(set.Category, o.Category, "MARKETING")
+	least, most := time.Second, maxTTL
+	if category == "VOIP" {
+		least, most = minCall, maxCall
+	}
+	ttl, err := n.TTL(now, least, most)
 	if err != nil {
 		return push.Request{}, err
 	}
-	set := &n.Settings().OHOS
 	body, cut, err := push.Fit(n.Parts(), maxPayload, func(p push.Parts) []byte {
 		m := message{
 			Target:  target{[]string{n.To.Token}},
@@ -96,10 +105,10 @@ func Render(n *push.Notification, o *Options, now time.Time) (push.Request, erro
 			return push.JSON(m)
 		}
 		b := &notification{
-			Category: cmp.Or(set.Category, o.Category, "MARKETING"), Title: p.Title, Body: p.Body,
+			Category: category, Title: p.Title, Body: p.Body,
 			NotifyID: n.NotifyID(), AppMessageID: n.UID.String(), ClickAction: click{Data: extras},
 		}
-		if p.Image {
+		if p.Image && n.Without&push.OptionImage == 0 {
 			b.Image = set.Image
 		}
 		if o.Action != "" {
@@ -152,6 +161,9 @@ var reasons = push.Classes{
 	"tokenFormatError":        {Class: push.TokenDead},
 	"tokenPlatformNotSupport": {Class: push.TokenDead},
 	"noRight":                 {Class: push.TokenStrike}, // of another project, or the device was upgraded
+
+	// The image passed review for messages of another kind.
+	"differentImgVerifyPolicy": {Class: push.PayloadBad, Without: push.OptionImage},
 
 	"noPushTypeRight":                        {Class: push.ConfigHalt},
 	"disableSendHuaweiMsgBecauseOfPenalty":   {Class: push.ConfigHalt},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/parleychat/parley/internal/push"
 	"github.com/parleychat/parley/internal/push/golden"
@@ -50,6 +51,14 @@ func TestLimits(t *testing.T) {
 	if r := render(t, n, Options{}); !strings.Contains(string(r.Body), `"ttl":1296000`) {
 		t.Errorf("%s", r.Body)
 	}
+	n.Ext.OHOS.Category = "VOIP"
+	if r := render(t, n, Options{}); !strings.Contains(string(r.Body), `"ttl":60}`) {
+		t.Errorf("%s", r.Body)
+	}
+	n.Expires = golden.Now.Add(time.Second)
+	if r := render(t, n, Options{}); !strings.Contains(string(r.Body), `"ttl":30}`) {
+		t.Errorf("%s", r.Body)
+	}
 	n.Expires = golden.Now
 	fails(t, n, push.ErrExpired)
 	fails(t, golden.Example(t, ""), push.ErrToken)
@@ -65,6 +74,7 @@ func TestClassify(t *testing.T) {
 		"says no more":   {Body: `{"code":"80300007","msg":"All the tokens are invalid"}`, Want: push.Result{Class: push.TokenStrike, Code: "80300007"}},
 		"as an object":   {Body: `{"code":"80100000","msg":{"illegalTokens":{"noRight":["token"]}}}`, Want: push.Result{Class: push.TokenStrike, Code: "noRight"}},
 		"unknown reason": {Body: `{"code":"80100000","msg":{"illegalTokens":{"badMood":["token"]}}}`, Want: push.Result{Class: push.PayloadBad, Code: "badMood", Unknown: true}},
+		"another image":  {Body: `{"code":"80300007","msg":"{\"illegalTokens\":{\"differentImgVerifyPolicy\":[\"token\"]}}"}`, Want: push.Result{Class: push.PayloadBad, Code: "differentImgVerifyPolicy", Without: push.OptionImage}},
 		"of nobody":      {Body: `{"code":"80100000","msg":"{\"illegalTokens\":{\"tokenFormatError\":[]}}"}`, Want: push.Result{Class: push.TokenStrike, Code: "80100000"}},
 		"the image":      {Status: 400, Body: `{"code":"80100022"}`, Want: push.Result{Class: push.PayloadBad, Code: "80100022", Without: push.OptionImage}},
 		"flow control":   {Status: 503, Want: push.Result{Class: push.RetryAfter, Code: "http 503"}},

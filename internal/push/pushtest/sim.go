@@ -28,6 +28,9 @@ type Options struct {
 	// Streams is how many requests there may be at once on one connection of HTTP/2;
 	// 1000 when 0.
 	Streams int
+	// Images says whether a provider that looks at images first lets one pass; all do
+	// when nil.
+	Images func(link string) bool
 }
 
 // A Sim is the server of one provider.

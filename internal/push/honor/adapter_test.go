@@ -1,0 +1,253 @@
+package honor
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/parleychat/parley/internal/chat"
+	"github.com/parleychat/parley/internal/push"
+	"github.com/parleychat/parley/internal/push/golden"
+	"github.com/parleychat/parley/internal/push/line"
+	"github.com/parleychat/parley/internal/push/pushtest"
+)
+
+var provider = golden.Provider{
+	Sim: pushtest.NewHONOR, New: New, Grants: true,
+	Spoil: func(c *chat.PushCredential) { c.Fields["clientSecret"] = "wrong" },
+}
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestFaults(t *testing.T) { provider.Faults(t) }
+func TestAccess(t *testing.T) { provider.Access(t) }
+
+func TestProvoke(t *testing.T) {
+	all := maps.Clone(classes)
+	all[expireTokens] = push.Result{Class: push.TokenDead}
+	all[failTokens] = push.Result{Class: push.Retry}
+	all[notSent] = push.Result{Class: push.Retry}
+	provider.Provoke(t, all)
+}
+
+// image is what the page's example would say of Honor if it did.
+const image = `{"title":"you have a new message.","pushConfigs":[{"HONOR":{"importance":"NORMAL","image":"https://example.com/image.png"}}]}`
+
+// The requests as they come in, of an app that has said all that can be said.
+func TestReceived(t *testing.T) {
+	t.Parallel()
+	for name, ext := range map[string]string{"received.txt": "", "received-sender.txt": image} {
+		r := provider.Start(t, golden.Options{Credential: func(c *chat.PushCredential) {
+			c.Fields["badgeClass"], c.Fields["intent"] = "com.example.app.MainActivity", "#Intent;S.from=push;end"
+			c.Fields["importance"], c.Fields["testMessages"] = "LOW", "1"
+		}})
+		n := golden.Example(t, golden.Token)
+		if ext != "" {
+			n = golden.With(t, golden.Token, ext)
+		}
+		a := r.Send(context.Background(), []*push.Notification{&n})
+		if len(a) != 1 || a[0].Class != push.Accepted || a[0].ID == "" || a[0].Cut != 0 {
+			t.Fatalf("%+v", a)
+		}
+		seen := r.Seen()
+		bearer := strings.TrimPrefix(seen[1].Request.Header.Get("Authorization"), "Bearer ")
+		if len(seen) != 2 || bearer == "" || strings.Contains(bearer, `\`) {
+			t.Fatalf("%d requests, with %q", len(seen), bearer)
+		}
+		f := r.Credential.Fields
+		hide := map[string]string{bearer: "access token", f["clientSecret"]: "secret", f["clientId"]: "client", f["appId"]: "app"}
+		golden.CheckText(t, "received-token.txt", golden.Received(seen[0].Request, seen[0].Body, hide))
+		golden.CheckText(t, name, golden.Received(seen[1].Request, seen[1].Body, hide))
+
+		got := r.Sim.Screen(golden.Token)
+		if len(got) != 1 || got[0].Title != n.Title || got[0].Body != n.Body || got[0].Data != n.Data || got[0].Badge != 5 ||
+			!strings.Contains(got[0].Card, `"tId":"alice"`) || !got[0].Expires.Equal(n.Expires) {
+			t.Errorf("the phone shows %+v", got)
+		}
+	}
+}
+
+// The app's number is another than the client's, and is asked after too.
+func TestCheck(t *testing.T) {
+	t.Parallel()
+	r := provider.Start(t, golden.Options{})
+	if a := r.Check(context.Background()); a.Class != push.Accepted || a.Code != failTokens {
+		t.Errorf("%s %+v", a.Class, a)
+	}
+	seen := r.Seen()
+	if len(seen) != 2 || !strings.Contains(seen[1].Body, `"targetUserType":1`) {
+		t.Errorf("%+v", seen)
+	}
+	r = provider.Start(t, golden.Options{Credential: func(c *chat.PushCredential) {
+		c.Fields["appId"] = c.Fields["clientId"]
+		c.BaseURL += "/"
+	}})
+	if a := r.Check(context.Background()); a.Class != push.ConfigHalt || a.Code != "403" {
+		t.Errorf("%s %+v", a.Class, a)
+	}
+}
+
+// What is wrong with a credential is said by the field, and without its value.
+func TestNew(t *testing.T) {
+	t.Parallel()
+	for field, value := range map[string]string{"clientSecret": "", "appId": "", "clientId": "", "importance": "HIGH SECRET", "testMessages": "SECRET", "intent": "SECRET \n", "channelId": "SECRET"} {
+		c := pushtest.NewHONOR(pushtest.Options{}).Credential("https://127.0.0.1:1")
+		c.Fields[field] = value
+		_, err := New(&c, line.Options{}, nil)
+		if e, ok := err.(*chat.Error); !ok || e.Field != field || strings.Contains(err.Error(), "SECRET") {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
+}
+
+func TestTokens(t *testing.T) {
+	t.Parallel()
+	r := provider.Start(t, golden.Options{})
+	r.Sim.Register(pushtest.Phone{Token: "of another app", Package: "com.example.other"})
+	r.Sim.Register(pushtest.Phone{Token: "of the app", Package: pushtest.HWPackage})
+	r.Sim.Register(pushtest.Phone{Token: "gone"})
+	r.Sim.Remove("gone")
+	for token, want := range map[string]push.Class{
+		"of the app": push.Accepted, "of another app": push.Retry, "gone": push.TokenDead, "nobody's": push.Retry,
+	} {
+		if a := r.Tell(token); a.Class != want {
+			t.Errorf("%s: %s %+v", token, a.Class, a)
+		}
+	}
+	late, empty := golden.Example(t, golden.Token), golden.Example(t, "")
+	late.Expires = golden.Now
+	a := r.Send(context.Background(), []*push.Notification{&late, &empty})
+	if a[0].Code != "expired" || a[1].Code != "token" || a[0].Class != push.PayloadBad || a[1].Class != push.PayloadBad {
+		t.Errorf("%+v", a)
+	}
+}
+
+// A silent notification is data alone. One that comes again takes its own place,
+// and a recall takes that of what it recalls.
+func TestShown(t *testing.T) {
+	t.Parallel()
+	r := provider.Start(t, golden.Options{})
+	send := func(change func(*push.Notification)) {
+		t.Helper()
+		n := golden.Example(t, golden.Token)
+		change(&n)
+		if a := r.Send(context.Background(), []*push.Notification{&n})[0]; a.Class != push.Accepted {
+			t.Fatalf("%s %+v", a.Class, a)
+		}
+	}
+	send(func(n *push.Notification) { n.Silent, n.Title, n.Body = true, "", "" })
+	if got := r.Sim.Screen(golden.Token); len(got) != 0 {
+		t.Errorf("shown: %+v", got)
+	}
+	send(func(*push.Notification) {})
+	send(func(*push.Notification) {})
+	other := chat.NewUID(golden.Now.UnixMilli(), chat.Direct, 3, 8)
+	send(func(n *push.Notification) { n.UID, n.Title = other, "other" })
+	send(func(n *push.Notification) { n.UID, n.Removes, n.Title = other, n.UID, "recalled" })
+	got := r.Sim.Screen(golden.Token)
+	if len(got) != 2 || got[0].Title != "other" || got[1].Title != "recalled" || got[1].Removes == "" {
+		t.Errorf("shown: %+v", got)
+	}
+	if got := r.Sim.Log(golden.Token); len(got) != 5 {
+		t.Errorf("%d were taken", len(got))
+	}
+}
+
+// LOW ones are advertisements, of which a phone shows two a day.
+func TestAdverts(t *testing.T) {
+	t.Parallel()
+	r := provider.Start(t, golden.Options{Sim: pushtest.Options{Strict: true}})
+	for i := range 5 {
+		n := golden.Example(t, golden.Token)
+		n.UID = chat.NewUID(golden.Now.UnixMilli(), chat.Direct, 3, uint32(i))
+		n.Ext.HONOR.Importance = map[bool]string{true: "NORMAL", false: "LOW"}[i == 4]
+		if a := r.Send(context.Background(), []*push.Notification{&n})[0]; a.Class != push.Accepted {
+			t.Fatalf("%s %+v", a.Class, a)
+		}
+	}
+	if got := r.Sim.Screen(golden.Token); len(got) != 3 {
+		t.Errorf("%d are shown", len(got))
+	}
+}
+
+func TestRefuses(t *testing.T) {
+	t.Parallel()
+	n := golden.With(t, golden.Token, image)
+	stamp := func(d time.Duration) map[string]string {
+		return map[string]string{"timestamp": strconv.FormatInt(golden.Now.Add(d).UnixMilli(), 10)}
+	}
+	provider.Start(t, golden.Options{}).Refuses(t, &n, code, "200", map[string]golden.Bad{
+		"no bearer":          {Header: map[string]string{"Authorization": ""}, Want: "401"},
+		"another bearer":     {Header: map[string]string{"Authorization": "Bearer x"}, Want: "401"},
+		"another app":        {Path: "/api/v1/1/sendMessage", Want: "403"},
+		"Huawei's path":      {Path: "/v1/1/messages:send", Want: "404"},
+		"another method":     {Method: "PUT", Want: "405"},
+		"no time":            {Header: map[string]string{"timestamp": ""}, Want: "400"},
+		"a time in seconds":  {Header: map[string]string{"timestamp": strconv.FormatInt(golden.Now.Unix(), 10)}, Want: "400"},
+		"an old time":        {Header: stamp(-time.Hour), Want: "400"},
+		"a time to come":     {Header: stamp(time.Hour), Want: "400"},
+		"not JSON":           {Header: map[string]string{"Content-Type": "text/plain"}, Want: "400"},
+		"in snake case":      {Change: []string{"clickAction", "click_action"}, Want: "400"},
+		"a message around":   {Change: []string{`{"token"`, `{"message":{"token"`, `}}}`, `}}}}`}, Want: "400"},
+		"an unknown field":   {Change: []string{`"ttl"`, `"category":"IM","ttl"`}, Want: "400"},
+		"one token, no list": {Change: []string{`["` + golden.Token + `"]`, `"` + golden.Token + `"`}, Want: "400"},
+		"no token":           {Change: []string{`"` + golden.Token + `"`, ``}, Want: "400"},
+		"too many tokens":    {Change: []string{`["`, `[` + strings.Repeat(`"t",`, 1000) + `"`}, Want: "400"},
+		"cut":                {Change: []string{"}}}", "}}"}, Want: "400"},
+		"a number of ttl":    {Change: []string{`"129590s"`, `129590`}, Want: "400"},
+		"no unit of ttl":     {Change: []string{`"129590s"`, `"129590"`}, Want: "400"},
+		"a ttl of 16 days":   {Change: []string{`"129590s"`, `"1382400s"`}, Want: "400"},
+		"no such user type":  {Change: []string{`"ttl"`, `"targetUserType":2,"ttl"`}, Want: "400"},
+		"no title":           {Change: []string{`"you have a new message."`, `""`}, Want: "400"},
+		"no click":           {Change: []string{`,"clickAction":{"type":3}`, ``}, Want: "400"},
+		"no such click":      {Change: []string{`"type":3`, `"type":7`}, Want: "400"},
+		"a click on nothing": {Change: []string{`"type":3`, `"type":1`}, Want: "400"},
+		"a click on http":    {Change: []string{`"type":3`, `"type":2,"url":"http://example.com"`}, Want: "400"},
+		"an image by http":   {Change: []string{`https:`, `http:`}, Want: "400"},
+		"no such importance": {Change: []string{`"NORMAL"`, `"HIGH"`}, Want: "400"},
+		"a badge of nobody":  {Change: []string{`"clickAction"`, `"badge":{"setNum":1},"clickAction"`}, Want: "400"},
+		"a badge of 100":     {Change: []string{`"clickAction"`, `"badge":{"badgeClass":"c","setNum":100},"clickAction"`}, Want: "400"},
+		"style 1, no texts":  {Change: []string{`"clickAction"`, `"style":1,"clickAction"`}, Want: "400"},
+		"four buttons":       {Change: []string{`"clickAction"`, `"buttons":[{},{},{},{}],"clickAction"`}, Want: "400"},
+		"too large":          {Change: []string{"you have", strings.Repeat("x", 4096)}, Want: "413"},
+		"nobody's token":     {Change: []string{golden.Token, "nobody"}, Want: "200 [nobody] []"},
+	})
+}
+
+// code is what an answer says, with the tokens that were not served, or its status
+// where it says nothing.
+func code(status int, body []byte) string {
+	var v struct {
+		Code int
+		Data struct{ FailTokens, ExpireTokens []string }
+	}
+	if json.Unmarshal(body, &v) != nil || v.Code == 0 {
+		return fmt.Sprint(status)
+	}
+	if len(v.Data.FailTokens)+len(v.Data.ExpireTokens) > 0 {
+		return fmt.Sprint(v.Code, " ", v.Data.FailTokens, " ", v.Data.ExpireTokens)
+	}
+	return fmt.Sprint(v.Code)
+}
+
+// Of several tokens those that are wrong are named.
+func TestSome(t *testing.T) {
+	t.Parallel()
+	r := provider.Start(t, golden.Options{})
+	r.Sim.Remove("gone")
+	n := golden.Example(t, golden.Token)
+	a := r.Good(&n)(t, golden.Bad{Change: []string{`["`, `["gone","nobody","`}})
+	if got := code(a.Status, a.Body); got != "200 [nobody] [gone]" {
+		t.Errorf("%s", got)
+	}
+	if got := len(r.Sim.Log(golden.Token)); got != 2 {
+		t.Errorf("%d were taken", got)
+	}
+}

@@ -1,0 +1,86 @@
+package hw
+
+import (
+	"cmp"
+	"context"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/parleychat/parley/internal/chat"
+	"github.com/parleychat/parley/internal/push"
+	"github.com/parleychat/parley/internal/push/line"
+)
+
+// Where Huawei is. Access tokens are another host's business.
+const (
+	sendHost  = "https://push-api.cloud.huawei.com"
+	tokenHost = "https://oauth-login.cloud.huawei.com"
+	tokenPath = "/oauth2/v3/token"
+)
+
+type adapter struct {
+	caller  line.Caller
+	options Options
+	now     func() time.Time
+}
+
+// New makes the adapter of a credential. Nothing is connected before its first use.
+func New(c *chat.PushCredential, o line.Options, now func() time.Time) (push.Adapter, error) {
+	if err := c.Check(); err != nil {
+		return nil, err
+	}
+	base := strings.TrimRight(c.BaseURL, "/")
+	client := cmp.Or(c.Fields["clientId"], c.Fields["appId"])
+	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {client}, "client_secret": {c.Fields["clientSecret"]}}
+	l := line.New(o)
+	return &adapter{
+		now: now,
+		options: Options{
+			ClientID: client, ProjectID: c.Fields["projectId"],
+			ChannelID: c.Fields["channelId"], Importance: c.Fields["importance"], Category: c.Fields["category"],
+			Intent: c.Fields["intent"], BadgeClass: c.Fields["badgeClass"], Test: c.Fields["testMessages"] == "1",
+		},
+		caller: line.Caller{
+			Line: l, Address: cmp.Or(base, sendHost), Classify: Classify,
+			Token: line.Token{Now: now, Make: func(ctx context.Context) (line.Pass, error) {
+				return l.Grant(ctx, cmp.Or(base, tokenHost), tokenPath, form, now())
+			}},
+		},
+	}, nil
+}
+
+// Batch is 1: requests take many tokens, but one message for all of them.
+func (a *adapter) Batch() int { return 1 }
+
+func (a *adapter) Send(ctx context.Context, batch []*push.Notification) []push.Attempt {
+	attempts := make([]push.Attempt, len(batch))
+	for i, n := range batch {
+		r, err := Render(n, &a.options, a.now())
+		if err != nil {
+			attempts[i] = push.Refused(err)
+			continue
+		}
+		attempts[i] = push.Attempt{Result: a.caller.Call(ctx, &r), Cut: r.Cut}
+	}
+	return attempts
+}
+
+// Check has a message looked at that nobody is to get.
+func (a *adapter) Check(ctx context.Context) push.Result {
+	o := a.options
+	o.DryRun = true
+	r, err := Render(push.Nobody(), &o, a.now())
+	if err != nil {
+		return push.Refused(err).Result
+	}
+	result := a.caller.Call(ctx, &r)
+	switch result.Class {
+	case push.TokenDead, push.TokenStrike:
+		// Whoever is told what is wrong with the token has been let in.
+		result.Class = push.Accepted
+	}
+	return result
+}
+
+func (a *adapter) Close() { a.caller.Line.Close() }
