@@ -64,8 +64,15 @@ var pushFields = map[PushProvider][]PushField{
 		{Name: "intent", Optional: true}, {Name: "badgeClass", Optional: true},
 		{Name: "testMessages", Optional: true, check: checkSwitch},
 	},
-	MI:   {{Name: "appSecret", Secret: true}, {Name: "region", Optional: true, check: checkRegion}},
-	OPPO: {{Name: "appKey"}, {Name: "masterSecret", Secret: true}, {Name: "region", Optional: true, check: checkRegion}},
+	MI: {
+		{Name: "appSecret", Secret: true}, {Name: "region", Optional: true, check: checkRegion}, {Name: "channelId", Optional: true},
+		{Name: "vendorTemplateId", Optional: true}, {Name: "vendorTemplateTitle", Optional: true}, {Name: "vendorTemplateBody", Optional: true},
+	},
+	OPPO: {
+		{Name: "appKey"}, {Name: "masterSecret", Secret: true}, {Name: "region", Optional: true, check: checkRegion},
+		{Name: "channelId", Optional: true}, {Name: "category", Optional: true}, {Name: "notifyLevel", Optional: true, check: checkNotifyLevel},
+		{Name: "vendorTemplateId", Optional: true}, {Name: "vendorTemplateTitle", Optional: true}, {Name: "vendorTemplateBody", Optional: true},
+	},
 	VIVO: {{Name: "appId"}, {Name: "appKey"}, {Name: "appSecret", Secret: true}},
 	OHOS: {
 		{Name: "serviceAccount", Secret: true, check: checkHuaweiAccount},
@@ -132,6 +139,11 @@ func (c *PushCredential) Check() error {
 			if !printable(v) {
 				return Invalid(f.Name, "must be printable ASCII characters without spaces")
 			}
+		}
+	}
+	for _, name := range [...]string{"vendorTemplateTitle", "vendorTemplateBody"} {
+		if c.Fields[name] != "" && c.Fields["vendorTemplateId"] == "" {
+			return Invalid("vendorTemplateId", "is required with "+name)
 		}
 	}
 	return checkBaseURL(c.BaseURL)
@@ -232,6 +244,13 @@ func oneOf(words ...string) func(field, v string) error {
 func checkSwitch(field, v string) error {
 	if v != "0" && v != "1" {
 		return Invalid(field, "one of 0, 1")
+	}
+	return nil
+}
+
+func checkNotifyLevel(field, v string) error {
+	if v != "1" && v != "2" && v != "16" {
+		return Invalid(field, "one of 1, 2, 16")
 	}
 	return nil
 }

@@ -25,6 +25,15 @@ type Adapter interface {
 	Close()
 }
 
+// Feedback is of adapters whose provider keeps a list of the tokens it has found
+// dead, besides what it says of those that are sent to, or in place of that.
+type Feedback interface {
+	// Dead are the tokens that the provider has found dead since it was last asked:
+	// what it has told once it need not tell again. Providers want to be asked
+	// seldom. An error costs nothing but the list; what follows from it is line.ResultOf.
+	Dead(ctx context.Context) (tokens []string, err error)
+}
+
 // An Attempt is what came of a notification at its provider.
 type Attempt struct {
 	Result
@@ -50,6 +59,8 @@ func Refused(err error) Attempt {
 		r.Code = "too_large"
 	case ErrToken:
 		r.Code = "token"
+	case ErrPackage:
+		r.Code = "package"
 	}
 	return Attempt{Result: r}
 }

@@ -79,6 +79,9 @@ var (
 	ErrTooLarge = errors.New("the notification is too large for the provider")
 	// ErrToken is of tokens that cannot be the provider's.
 	ErrToken = errors.New("the token cannot be one of the provider's")
+	// ErrPackage is of devices of which no package is known, where the provider
+	// wants to know it.
+	ErrPackage = errors.New("the provider wants a package, and none is known")
 )
 
 var noExt Ext

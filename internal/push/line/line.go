@@ -4,6 +4,7 @@ package line
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -23,12 +24,14 @@ type Options struct {
 	HTTP2   bool           // nothing else is spoken
 	Shared  bool           // requests share few connections, as HTTP/2 has it, and wait for room on them
 	Timeout time.Duration  // of one request; 10 s when 0
+	Answer  int            // as much of an answer as is read, in bytes; MaxAnswer when 0
 }
 
 // DefaultTimeout is how long a provider may take for an answer.
 const DefaultTimeout = 10 * time.Second
 
-// MaxAnswer is as much of an answer as is read, in bytes.
+// MaxAnswer is as much of an answer as is read, in bytes, unless Options say
+// otherwise. What goes beyond it cannot be read as what it is.
 const MaxAnswer = 64 << 10
 
 // A Line is the connections to one provider.
@@ -36,6 +39,7 @@ type Line struct {
 	transport *http.Transport
 	conns     *conns // nil where the transport has its own
 	timeout   time.Duration
+	answer    int64
 }
 
 // New makes a line. Nothing is connected before the first request.
@@ -63,7 +67,7 @@ func New(o Options) *Line {
 	if timeout <= 0 {
 		timeout = DefaultTimeout
 	}
-	l := &Line{transport: t, timeout: timeout}
+	l := &Line{transport: t, timeout: timeout, answer: int64(cmp.Or(o.Answer, MaxAnswer))}
 	if o.Shared {
 		l.conns = &conns{transport: t, hosts: map[string]*host{}}
 	}
@@ -123,11 +127,11 @@ func (l *Line) Do(ctx context.Context, address string, r *push.Request, header m
 	}
 	defer res.Body.Close()
 	a := &Answer{Status: res.StatusCode, Header: res.Header}
-	if size := res.ContentLength; size >= 0 && size <= MaxAnswer {
+	if size := res.ContentLength; size >= 0 && size <= l.answer {
 		a.Body = make([]byte, size)
 		_, err = io.ReadFull(res.Body, a.Body)
 	} else {
-		a.Body, err = io.ReadAll(io.LimitReader(res.Body, MaxAnswer))
+		a.Body, err = io.ReadAll(io.LimitReader(res.Body, l.answer))
 	}
 	if err != nil {
 		return nil, failed(ctx, err)

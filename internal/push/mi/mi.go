@@ -30,6 +30,8 @@ type Template struct {
 	Body  string // and for the text
 }
 
+const sendPath = "/v3/message/regid"
+
 // Xiaomi wants fewer than 50 and 128 characters.
 const (
 	maxTitle    = 49
@@ -44,6 +46,10 @@ func Render(n *push.Notification, o *Options, now time.Time) (push.Request, erro
 	if n.To.Token == "" || strings.Contains(n.To.Token, ",") {
 		return push.Request{}, push.ErrToken
 	}
+	pack := cmp.Or(o.Package, n.To.Package)
+	if pack == "" {
+		return push.Request{}, push.ErrPackage
+	}
 	ttl, err := n.TTL(now, time.Second, maxTTL)
 	if err != nil {
 		return push.Request{}, err
@@ -57,12 +63,12 @@ func Render(n *push.Notification, o *Options, now time.Time) (push.Request, erro
 	}
 	form := url.Values{}
 	form.Set("registration_id", n.To.Token)
-	form.Set("restricted_package_name", cmp.Or(o.Package, n.To.Package))
+	form.Set("restricted_package_name", pack)
 	form.Set("payload", string(extras))
 	form.Set("time_to_live", strconv.FormatInt(ttl.Milliseconds(), 10))
 	if n.Silent {
 		form.Set("pass_through", "1")
-		return push.FormRequest("/v3/message/regid", form, cut|more), nil
+		return push.FormRequest(sendPath, form, cut|more), nil
 	}
 	form.Set("pass_through", "0")
 	form.Set("title", p.Title)
@@ -71,11 +77,15 @@ func Render(n *push.Notification, o *Options, now time.Time) (push.Request, erro
 	// Without an id of its own each would take the place of the one before.
 	form.Set("notify_id", strconv.Itoa(int(n.NotifyID())))
 	form.Set("extra.notify_effect", "1")
+	if set.LargeIconURI != "" && n.Without&push.OptionImage == 0 {
+		form.Set("extra.notification_large_icon_uri", set.LargeIconURI)
+	}
+	if n.Without&push.OptionChannel != 0 {
+		// Templates are the private channels'. Without any it goes to the default one.
+		return push.FormRequest(sendPath, form, cut|more), nil
+	}
 	if id := cmp.Or(set.ChannelID, o.ChannelID); id != "" {
 		form.Set("extra.channel_id", id)
-	}
-	if set.LargeIconURI != "" {
-		form.Set("extra.notification_large_icon_uri", set.LargeIconURI)
 	}
 	if t := o.Template; t != nil {
 		variables := map[string]string{}
@@ -87,7 +97,7 @@ func Render(n *push.Notification, o *Options, now time.Time) (push.Request, erro
 		form.Set("extra.template_id", t.ID)
 		form.Set("extra.template_param", string(push.JSON(variables)))
 	}
-	return push.FormRequest("/v3/message/regid", form, cut|more), nil
+	return push.FormRequest(sendPath, form, cut|more), nil
 }
 
 // variable is a text as templates take it: without emoji and other symbols of
@@ -118,6 +128,7 @@ var classes = push.Classes{
 
 	"10027": {Class: push.RetryAfter},
 	"26004": {Class: push.RetryAfter},
+	"10030": {Class: push.RetryAfter}, // the list of dead tokens was asked for too often
 
 	"10034":  {Class: push.QuotaDay},
 	"200001": {Class: push.QuotaDay},

@@ -6,8 +6,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/parleychat/parley/internal/chat"
 	"github.com/parleychat/parley/internal/push"
 	"github.com/parleychat/parley/internal/push/golden"
+	"github.com/parleychat/parley/internal/push/line"
 )
 
 func render(t *testing.T, n push.Notification, o Options) push.Request {
@@ -97,7 +99,7 @@ func TestClassify(t *testing.T) {
 	})
 	golden.Codes(t, Classify, 200, func(code string) string { return `{"result":"error","code":` + code + `}` }, map[push.Class]string{
 		push.Retry:       "10001 10002 10003 1 20607 26003 65029",
-		push.RetryAfter:  "10027 26004",
+		push.RetryAfter:  "10027 26004 10030",
 		push.QuotaDay:    "10034 200001",
 		push.ConfigHalt:  "21301 21302 22000 22006 22007 22022 10031 10036 27001",
 		push.PayloadBad:  "10008 10012 10016 10017 65009 65014 65015 65037 65038 26006",
@@ -109,4 +111,24 @@ func Fuzz(f *testing.F) {
 	golden.Fuzz(f, "token", 0, func(n *push.Notification) (push.Request, error) {
 		return Render(n, &Options{}, golden.Now)
 	}, Classify)
+}
+
+// Without an address of their own, apps are sent for where their region is.
+func TestAddresses(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ region, base, send, feedback string }{
+		{"", "", "https://api.xmpush.xiaomi.com", "https://feedback.xmpush.xiaomi.com"},
+		{"cn", "", "https://api.xmpush.xiaomi.com", "https://feedback.xmpush.xiaomi.com"},
+		{"global", "", "https://api.xmpush.global.xiaomi.com", "https://feedback.xmpush.global.xiaomi.com"},
+		{"global", "https://relay.example.com/mi/", "https://relay.example.com/mi", "https://relay.example.com/mi"},
+	} {
+		a, err := New(&chat.PushCredential{Provider: chat.MI, Fields: map[string]string{"appSecret": "x", "region": c.region}, BaseURL: c.base}, line.Options{}, time.Now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := a.(*adapter).address; got != (address{c.send, c.feedback}) {
+			t.Errorf("%s %s: %+v", c.region, c.base, got)
+		}
+		a.Close()
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/parleychat/parley/internal/push"
@@ -65,31 +66,50 @@ type notification struct {
 // byToken says that target_value is a token.
 const byToken = 2
 
+const (
+	sendPath  = "/server/v1/message/notification/unicast"
+	batchPath = "/server/v1/message/notification/unicast_batch"
+)
+
 // Render puts a notification in OPPO's words. The form lacks auth_token.
 func Render(n *push.Notification, o *Options, now time.Time) (push.Request, error) {
-	switch {
-	case n.To.Token == "":
-		return push.Request{}, push.ErrToken
-	case n.Silent:
-		return push.Request{}, push.ErrSilent
-	}
-	ttl, err := n.TTL(now, time.Second, maxTTL)
+	text, cut, err := compose(n, o, now)
 	if err != nil {
 		return push.Request{}, err
 	}
+	form := url.Values{}
+	form.Set("message", string(text))
+	return push.FormRequest(sendPath, form, cut), nil
+}
+
+// compose is the message of a form, or one of a batch's.
+func compose(n *push.Notification, o *Options, now time.Time) (text []byte, cut push.Cut, err error) {
+	switch {
+	case n.To.Token == "":
+		return nil, 0, push.ErrToken
+	case n.Silent:
+		return nil, 0, push.ErrSilent
+	}
+	ttl, err := n.TTL(now, time.Second, maxTTL)
+	if err != nil {
+		return nil, 0, err
+	}
 	set := &n.Settings().OPPO
 	p := n.Parts()
-	cut := p.Shorten(maxTitle, maxLong, push.Characters)
+	cut = p.Shorten(maxTitle, maxLong, push.Characters)
 	extras, more, err := push.Fit(push.Parts{Data: n.Data}, maxExtras, func(p push.Parts) []byte { return push.JSON(n.Extras(p)) }, func(b []byte) int {
 		return push.Characters.Length(string(b))
 	})
 	if err != nil {
-		return push.Request{}, err
+		return nil, 0, err
 	}
 	v := notification{
 		AppMessageID: n.UID.String(), Style: 1, Title: p.Title, Content: p.Body, ActionParameters: string(extras),
 		OffLine: true, OffLineTTL: int64(ttl / time.Second), NotifyID: n.NotifyID(),
-		ChannelID: cmp.Or(set.ChannelID, o.ChannelID), Category: cmp.Or(set.Category, o.Category),
+		ChannelID: cmp.Or(set.ChannelID, o.ChannelID),
+	}
+	if n.Without&push.OptionCategory == 0 {
+		v.Category = cmp.Or(set.Category, o.Category)
 	}
 	if push.Characters.Length(p.Body) > maxShort {
 		v.Style = 2
@@ -103,9 +123,7 @@ func Render(n *push.Notification, o *Options, now time.Time) (push.Request, erro
 		v.TitleParameters = parameters(t.Title, p.Title)
 		v.ContentParameters = parameters(t.Body, p.Body)
 	}
-	form := url.Values{}
-	form.Set("message", string(push.JSON(message{byToken, n.To.Token, v, false})))
-	return push.FormRequest("/server/v1/message/notification/unicast", form, cut|more), nil
+	return push.JSON(message{byToken, n.To.Token, v, false}), cut | more, nil
 }
 
 func parameters(name, value string) string {
@@ -160,11 +178,29 @@ var classes = push.Classes{
 // item is what is said of one token; answers to batches have a list of them.
 type item struct {
 	MessageID push.Code `json:"messageId"`
+	Token     push.Code `json:"registrationId"`
 	ErrorCode push.Code `json:"errorCode"`
 }
 
-// Classify reads an answer.
-func Classify(status int, header http.Header, body []byte) push.Result {
+// result is what the item means, when the batch as a whole was taken.
+func (i *item) result() push.Result {
+	code := i.ErrorCode
+	if code == "" {
+		code = "0"
+	}
+	r := classes.Of(string(code))
+	switch r.Class {
+	case push.Accepted:
+		r.ID = string(i.MessageID)
+	case push.AuthRefresh:
+		// The access token was good enough for the batch.
+		r.Class = push.Retry
+	}
+	return r
+}
+
+// answer is what an answer says of the request, and what else there is in it.
+func answer(status int, header http.Header, body []byte) (r push.Result, data push.Loose) {
 	var v struct {
 		Code push.Code  `json:"code"`
 		Data push.Loose `json:"data"`
@@ -172,23 +208,55 @@ func Classify(status int, header http.Header, body []byte) push.Result {
 	if !push.ReadJSON(body, &v) {
 		v.Code = ""
 	}
-	var one item
-	var list []item
-	switch {
-	case v.Data.Into(&one):
-	case v.Data.Into(&list) && len(list) > 0:
-		one = list[0]
-	}
-	code := v.Code
-	if code == "0" && one.ErrorCode != "" && one.ErrorCode != "0" {
-		code = one.ErrorCode
-	}
-	r := classes.Or(string(code), status, push.ParseRetryAfter(header.Get))
+	r = classes.Or(string(v.Code), status, push.ParseRetryAfter(header.Get))
 	if status >= http.StatusInternalServerError && r.Class == push.RetryAfter {
 		r.Class = push.Retry
 	}
-	if r.Class == push.Accepted {
-		r.ID = string(one.MessageID)
+	return r, v.Data
+}
+
+// Classify reads an answer to what was sent to one token.
+func Classify(status int, header http.Header, body []byte) push.Result {
+	return oneOf(answer(status, header, body))
+}
+
+// oneOf is what came of what was sent to one token.
+func oneOf(r push.Result, data push.Loose) push.Result {
+	if r.Code != "0" {
+		return r
 	}
-	return r
+	var one item
+	var list []item
+	switch {
+	case data.Into(&one):
+	case data.Into(&list) && len(list) > 0:
+		one = list[0]
+	}
+	return one.result()
+}
+
+// eachOf is what came of what was sent to these tokens in one batch that was taken;
+// nil is that nothing is said of any of them.
+func eachOf(data push.Loose, tokens []string) []push.Result {
+	var list []item
+	if !data.Into(&list) || len(list) == 0 {
+		return nil
+	}
+	each := make([]push.Result, len(tokens))
+	for i, token := range tokens {
+		// The list is expected in our order; OPPO does not promise it. Of several for
+		// one phone each has an item of its own.
+		at := i
+		if i >= len(list) || string(list[i].Token) != token {
+			at = slices.IndexFunc(list, func(v item) bool { return string(v.Token) == token })
+		}
+		if at < 0 {
+			// Nothing was said of it. What OPPO has already it shows once only.
+			each[i] = push.Result{Class: push.Retry, Code: "unreadable"}
+			continue
+		}
+		each[i] = list[at].result()
+		list[at].Token = "" // told
+	}
+	return each
 }

@@ -31,6 +31,9 @@ type Options struct {
 	// Images says whether a provider that looks at images first lets one pass; all do
 	// when nil.
 	Images func(link string) bool
+	// Daily is how many notifications an app may send on one day of the provider's;
+	// 0 is a million.
+	Daily int
 }
 
 // A Sim is the server of one provider.
@@ -90,6 +93,7 @@ type Stats struct {
 	Auths     int // for access tokens
 	Taken     int // notifications accepted, repeats among them
 	Refused   int // notifications refused by the simulator itself, not by a fault
+	Odd       int // notifications accepted that look like a mistake: the provider takes them, and does something else
 	Faults    int // requests that met a fault
 	Protocol1 int // requests over HTTP/1
 	Conns     int // connections made
@@ -207,6 +211,13 @@ func (s *Sim) show(n Shown) {
 func (s *Sim) refused() {
 	s.mu.Lock()
 	s.stats.Refused++
+	s.mu.Unlock()
+}
+
+// odd counts a notification that is taken and looks like a mistake.
+func (s *Sim) odd() {
+	s.mu.Lock()
+	s.stats.Odd++
 	s.mu.Unlock()
 }
 
