@@ -67,7 +67,9 @@ var layers = map[string][]string{
 	// The node knows everything that runs in it, and none of its clients.
 	"internal/node": {
 		"api", "internal/admin", "internal/chat", "internal/console", "internal/courier", "internal/directory",
-		"internal/gateway", "internal/push", "internal/push/dispatch", "internal/push/line", "internal/room", "internal/serverapi",
+		"internal/gateway", "internal/push", "internal/push/apns", "internal/push/dispatch", "internal/push/fcm",
+		"internal/push/honor", "internal/push/hw", "internal/push/line", "internal/push/meizu", "internal/push/mi",
+		"internal/push/ohos", "internal/push/oppo", "internal/push/vivo", "internal/room", "internal/serverapi",
 		"internal/store", "internal/store/pebble", "internal/trace",
 	},
 
@@ -76,7 +78,7 @@ var layers = map[string][]string{
 
 	"cmd/parley": {
 		"internal/admin", "internal/bench", "internal/chat", "internal/client", "internal/gateway", "internal/node",
-		"internal/serverapi",
+		"internal/push/pushtest", "internal/serverapi",
 	},
 }
 

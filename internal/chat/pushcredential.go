@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -70,17 +71,21 @@ var pushFields = map[PushProvider][]PushField{
 	},
 	OPPO: {
 		{Name: "appKey"}, {Name: "masterSecret", Secret: true}, {Name: "region", Optional: true, check: checkRegion},
-		{Name: "channelId", Optional: true}, {Name: "category", Optional: true}, {Name: "notifyLevel", Optional: true, check: checkNotifyLevel},
+		{Name: "channelId", Optional: true}, {Name: "category", Optional: true}, {Name: "notifyLevel", Optional: true, check: oneOf("1", "2", "16")},
 		{Name: "vendorTemplateId", Optional: true}, {Name: "vendorTemplateTitle", Optional: true}, {Name: "vendorTemplateBody", Optional: true},
 	},
-	VIVO: {{Name: "appId"}, {Name: "appKey"}, {Name: "appSecret", Secret: true}},
+	VIVO: {
+		{Name: "appId", check: checkNumber}, {Name: "appKey"}, {Name: "appSecret", Secret: true},
+		{Name: "classification", Optional: true, check: checkSwitch}, {Name: "category", Optional: true},
+		{Name: "pushMode", Optional: true, check: checkSwitch},
+	},
 	OHOS: {
 		{Name: "serviceAccount", Secret: true, check: checkHuaweiAccount},
 		{Name: "category", Optional: true}, {Name: "action", Optional: true},
 		{Name: "showBadge", Optional: true, check: checkSwitch},
 		{Name: "testMessages", Optional: true, check: checkSwitch},
 	},
-	MEIZU: {{Name: "appId"}, {Name: "appSecret", Secret: true}},
+	MEIZU: {{Name: "appId"}, {Name: "appSecret", Secret: true}, {Name: "noticeMsgType", Optional: true, check: oneOf("1", "2")}},
 }
 
 // PushFields are the fields of the provider's credentials.
@@ -248,9 +253,9 @@ func checkSwitch(field, v string) error {
 	return nil
 }
 
-func checkNotifyLevel(field, v string) error {
-	if v != "1" && v != "2" && v != "16" {
-		return Invalid(field, "one of 1, 2, 16")
+func checkNumber(field, v string) error {
+	if n, err := strconv.ParseInt(v, 10, 64); err != nil || n <= 0 {
+		return Invalid(field, "must be a number")
 	}
 	return nil
 }

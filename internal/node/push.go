@@ -4,12 +4,22 @@ import (
 	"crypto/x509"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/parleychat/parley/internal/chat"
 	"github.com/parleychat/parley/internal/directory"
 	"github.com/parleychat/parley/internal/push"
+	"github.com/parleychat/parley/internal/push/apns"
 	"github.com/parleychat/parley/internal/push/dispatch"
+	"github.com/parleychat/parley/internal/push/fcm"
+	"github.com/parleychat/parley/internal/push/honor"
+	"github.com/parleychat/parley/internal/push/hw"
 	"github.com/parleychat/parley/internal/push/line"
+	"github.com/parleychat/parley/internal/push/meizu"
+	"github.com/parleychat/parley/internal/push/mi"
+	"github.com/parleychat/parley/internal/push/ohos"
+	"github.com/parleychat/parley/internal/push/oppo"
+	"github.com/parleychat/parley/internal/push/vivo"
 	"github.com/parleychat/parley/internal/store"
 )
 
@@ -21,8 +31,10 @@ func (n *Node) openPush(d *directory.Directory) error {
 	}
 	n.pushes = dispatch.New(dispatch.Options{
 		Store: n.store, Directory: d, Sessions: n.gateway,
-		Adapter: func(c *chat.PushCredential) (push.Adapter, error) { return adapterOf(c, line.Options{Roots: roots}) },
-		Now:     n.now, Logger: n.logger, Metrics: n.registry,
+		Adapter: func(c *chat.PushCredential) (push.Adapter, error) {
+			return adapters[c.Provider](c, line.Options{Roots: roots}, n.now)
+		},
+		Now: n.now, Logger: n.logger, Metrics: n.registry,
 		Grace: n.config.PushGrace, Patience: n.config.PushPatience,
 		InFlight: n.config.PushInFlight, Queue: n.config.PushQueue,
 	})
@@ -49,9 +61,10 @@ func loadRoots(file string) (*x509.CertPool, error) {
 	return roots, nil
 }
 
-// adapterOf is what takes notifications to the credential's provider.
-func adapterOf(c *chat.PushCredential, _ line.Options) (push.Adapter, error) {
-	return nil, fmt.Errorf("notifications through %s are not built yet", c.Provider)
+// adapters make what takes notifications to a provider.
+var adapters = map[chat.PushProvider]func(*chat.PushCredential, line.Options, func() time.Time) (push.Adapter, error){
+	chat.APNs: apns.New, chat.FCM: fcm.New, chat.HW: hw.New, chat.HONOR: honor.New, chat.MI: mi.New, chat.OPPO: oppo.New,
+	chat.VIVO: vivo.New, chat.OHOS: ohos.New, chat.MEIZU: meizu.New,
 }
 
 // consumers are those who follow the log besides the engine's own index.

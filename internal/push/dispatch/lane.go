@@ -673,6 +673,14 @@ func (l *lane) result(ctx context.Context, began uint64, j *store.PushJob, n *pu
 	}
 	next := *j
 	next.Code = a.Code
+	if a.Class != push.Accepted && a.Without != 0 && push.Option(next.Without)&a.Without == 0 && next.Attempts < maxAttempts-1 {
+		// It may be good without: whatever the class says holds if it is not.
+		l.reached()
+		next.Without |= uint8(a.Without)
+		next.Attempts++
+		l.put(j, &next, now)
+		return
+	}
 	switch a.Class {
 	case push.Accepted:
 		l.succeeded(ctx, now)
@@ -720,12 +728,6 @@ func (l *lane) result(ctx context.Context, began uint64, j *store.PushJob, n *pu
 		l.settle(j, out)
 	default: // PayloadBad, UserCap
 		l.reached()
-		if a.Without != 0 && push.Option(next.Without)&a.Without == 0 && next.Attempts < maxAttempts-1 {
-			next.Without |= uint8(a.Without)
-			next.Attempts++
-			l.put(j, &next, now)
-			return
-		}
 		l.settle(j, out)
 	}
 }

@@ -254,8 +254,7 @@ func TestLittleRoom(t *testing.T) {
 // TestNoRoom has it stay at one.
 func TestNoRoom(t *testing.T) {
 	t.Parallel()
-	var p *peer
-	p = newPeer(t, 1, func(c *peerConn, id uint32) {
+	p := newPeer(t, 1, func(c *peerConn, id uint32) {
 		c.mu.Lock()
 		if c.now > 1 {
 			t.Errorf("%d at once", c.now)
@@ -328,8 +327,7 @@ func TestStranger(t *testing.T) {
 // has not begun with are made on another.
 func TestGoodbye(t *testing.T) {
 	t.Parallel()
-	var p *peer
-	p = newPeer(t, 100, func(c *peerConn, id uint32) {
+	p := newPeer(t, 100, func(c *peerConn, id uint32) {
 		const last = 41
 		switch {
 		case c.number > 3 || id < last:
@@ -350,10 +348,9 @@ func TestGoodbye(t *testing.T) {
 // TestRefused has streams refused: each is tried again, but not for ever.
 func TestRefused(t *testing.T) {
 	t.Parallel()
-	var p *peer
 	var mu sync.Mutex
 	seen := 0
-	p = newPeer(t, 100, func(c *peerConn, id uint32) {
+	p := newPeer(t, 100, func(c *peerConn, id uint32) {
 		mu.Lock()
 		defer mu.Unlock()
 		seen++

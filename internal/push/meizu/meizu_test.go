@@ -2,6 +2,7 @@ package meizu
 
 import (
 	"errors"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -131,4 +132,17 @@ func Fuzz(f *testing.F) {
 	golden.Fuzz(f, "token", 0, func(n *push.Notification) (push.Request, error) {
 		return Render(n, &Options{}, golden.Now)
 	}, Classify)
+}
+
+// The example that Meizu gives for its signature. What is signed is what stands in
+// the form before it is escaped.
+func TestSign(t *testing.T) {
+	t.Parallel()
+	form := url.Values{}
+	form.Set("messageJson", `{"title":"title","content":"content","pushTimeInfo":{"offLine":1,"validTime":24}}`)
+	form.Set("appId", "10000")
+	form.Set("pushIds", "RA50c6348036344485d01776773577c64740465480a6b")
+	if got := sign(form, "<APP_SECRET>"); got != "ac076ff25d9900015a681cb5172aa53b" {
+		t.Error(got)
+	}
 }

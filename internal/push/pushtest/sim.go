@@ -89,14 +89,14 @@ func (s *Sim) Revoke() { s.kind.revoke() }
 
 // Stats are counts of what a simulator was asked.
 type Stats struct {
-	Requests  int // for sending, whatever came of them
-	Auths     int // for access tokens
-	Taken     int // notifications accepted, repeats among them
-	Refused   int // notifications refused by the simulator itself, not by a fault
-	Odd       int // notifications accepted that look like a mistake: the provider takes them, and does something else
-	Faults    int // requests that met a fault
-	Protocol1 int // requests over HTTP/1
-	Conns     int // connections made
+	Requests  int `json:"requests"`  // for sending, whatever came of them
+	Auths     int `json:"auths"`     // for access tokens
+	Taken     int `json:"taken"`     // notifications accepted, repeats among them
+	Refused   int `json:"refused"`   // notifications refused by the simulator itself, not by a fault
+	Odd       int `json:"odd"`       // notifications accepted that look like a mistake: the provider takes them, and does something else
+	Faults    int `json:"faults"`    // requests that met a fault
+	Protocol1 int `json:"protocol1"` // requests over HTTP/1
+	Conns     int `json:"conns"`     // connections made
 }
 
 // Stats are the counts so far.
@@ -114,6 +114,8 @@ type Phone struct {
 	RegisteredAt time.Time
 	Gone         bool // the app was removed: the token is dead
 	GoneAt       time.Time
+	Off          bool // notifications are switched off
+	Test         bool // known to the provider as a device for tests
 
 	shown []Shown // what it has on its screen, oldest first
 	log   []Shown // everything it was ever given

@@ -121,6 +121,7 @@ var classes = push.Classes{
 	"10073": {Class: push.QuotaDay},
 	"10071": {Class: push.UserCap}, // outside the hours in which operational messages may go
 	"10072": {Class: push.RetryAfter},
+	"10093": {Class: push.RetryAfter}, // too many requests for access tokens
 
 	"10085": {Class: push.PayloadBad},
 	"10104": {Class: push.PayloadBad},

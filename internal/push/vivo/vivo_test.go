@@ -100,7 +100,7 @@ func TestClassify(t *testing.T) {
 		push.ConfigHalt:  "10094 10200 10201 10202 10203 10204 10205 10206 10207 10208 10209",
 		push.QuotaDay:    "10070 10073",
 		push.UserCap:     "10071",
-		push.RetryAfter:  "10072",
+		push.RetryAfter:  "10072 10093",
 		push.PayloadBad:  "10085 10104",
 	})
 }
