@@ -73,7 +73,7 @@ func New(c *chat.PushCredential, o line.Options, now func() time.Time) (push.Ada
 	if _, err := a.sign(now()); err != nil {
 		return nil, chat.Invalid("p8", "cannot sign")
 	}
-	o.HTTP2, o.Shared = true, true
+	o.HTTP2, o.Shared, o.Literal = true, true, true
 	a.line = line.New(o)
 	a.token = line.Token{Make: a.pass, Now: now, Least: least}
 	return a, nil

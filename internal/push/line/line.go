@@ -20,11 +20,14 @@ import (
 
 // Options say how to reach a provider.
 type Options struct {
-	Roots   *x509.CertPool // who vouches for it, besides those whom the machine trusts; nil for nobody
-	HTTP2   bool           // nothing else is spoken
-	Shared  bool           // requests share few connections, as HTTP/2 has it, and wait for room on them
-	Timeout time.Duration  // of one request; 10 s when 0
-	Answer  int            // as much of an answer as is read, in bytes; MaxAnswer when 0
+	Roots  *x509.CertPool // who vouches for it, besides those whom the machine trusts; nil for nobody
+	HTTP2  bool           // nothing else is spoken
+	Shared bool           // requests share few connections, as HTTP/2 has it, and wait for room on them
+	// Literal has HTTP/2 send header fields as they are. Where most of them differ from
+	// request to request, keeping them for reuse costs more than it saves.
+	Literal bool
+	Timeout time.Duration // of one request; 10 s when 0
+	Answer  int           // as much of an answer as is read, in bytes; MaxAnswer when 0
 }
 
 // DefaultTimeout is how long a provider may take for an answer.
@@ -60,6 +63,9 @@ func New(o Options) *Line {
 			PingTimeout:     10 * time.Second,
 		},
 		Protocols: new(http.Protocols),
+	}
+	if o.Literal {
+		t.HTTP2.MaxEncoderHeaderTableSize = 1 // 0 would be the default; nothing fits into 1
 	}
 	t.Protocols.SetHTTP2(true)
 	t.Protocols.SetHTTP1(!o.HTTP2)

@@ -68,6 +68,9 @@ func (a *apns) credential(string) chat.PushCredential {
 	}}
 }
 
+// keep keeps the latest: Apple stores one for each app on a device.
+func (*apns) keep(_ []Shown, n Shown) []Shown { return []Shown{n} }
+
 // revoke makes the provider tokens void that were seen.
 func (a *apns) revoke() {
 	a.mu.Lock()

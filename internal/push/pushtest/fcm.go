@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,6 +29,8 @@ const (
 	fcmMaxPayload = 4096 // bytes, without the token
 	fcmMaxTTL     = 28 * 24 * time.Hour
 	fcmMaxAccess  = 1000 // access tokens that are remembered
+	fcmMaxKeys    = 4    // collapse keys of what waits for a phone
+	fcmMaxWaiting = 100  // notifications that wait for a phone
 
 	// What Strict limits.
 	fcmPerMinute     = 240
@@ -92,6 +95,27 @@ func (f *fcm) http2() bool               { return false }
 func (f *fcm) auth(r *http.Request) bool { return r.URL.Path == "/token" }
 func (f *fcm) credential(string) chat.PushCredential {
 	return chat.PushCredential{Fields: map[string]string{"serviceAccount": f.file}}
+}
+
+// keep keeps the latest of each collapse key, and four keys of a device.
+func (*fcm) keep(waiting []Shown, n Shown) []Shown {
+	if n.Collapse != "" {
+		keys := 0
+		waiting = slices.DeleteFunc(waiting, func(o Shown) bool { return o.Collapse == n.Collapse })
+		for i := len(waiting) - 1; i >= 0; i-- {
+			if waiting[i].Collapse == "" {
+				continue
+			}
+			if keys++; keys == fcmMaxKeys {
+				waiting = slices.Delete(waiting, i, i+1)
+				break
+			}
+		}
+	}
+	if len(waiting) >= fcmMaxWaiting {
+		waiting = nil // the app is told to ask for all it has missed
+	}
+	return append(waiting, n)
 }
 
 func (f *fcm) revoke() {
@@ -449,7 +473,7 @@ func (f *fcm) check(s *Sim, r *http.Request, n *Shown) (dry bool, refused *fcmEr
 			return false, e
 		}
 	}
-	n.Token, n.Data, n.Card, n.Removes = m.Token, m.Data["appData"], m.Data["rc"], m.Data["rc-dlt-identifier"]
+	n.Token, n.Collapse, n.Data, n.Card, n.Removes = m.Token, a.CollapseKey, m.Data["appData"], m.Data["rc"], m.Data["rc-dlt-identifier"]
 	if m.Token == "" {
 		return false, bad("message.token", "The simulator knows tokens alone.")
 	}

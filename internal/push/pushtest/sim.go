@@ -117,8 +117,17 @@ type Phone struct {
 	Off          bool // notifications are switched off
 	Test         bool // known to the provider as a device for tests
 
-	shown []Shown // what it has on its screen, oldest first
-	log   []Shown // everything it was ever given
+	away    bool
+	waiting []Shown // while it is away
+	shown   []Shown // what it has on its screen, oldest first
+	log     []Shown // everything it was ever given
+}
+
+// A keeper is a kind that keeps less for phones that are away than all they are
+// sent.
+type keeper interface {
+	// keep is what waits for a phone once n does too.
+	keep(waiting []Shown, n Shown) []Shown
 }
 
 // Shown is a notification as a phone gets it.
@@ -128,6 +137,7 @@ type Shown struct {
 	At       time.Time
 	ID       string // the provider's id
 	Key      string // notifications of one key take each other's place; empty is a place of its own
+	Collapse string // while the phone is away, one of these takes the place of another, where the provider has that
 	Request  string // by which the sender names the request, where the provider has that
 	Title    string
 	Body     string
@@ -168,7 +178,7 @@ func (s *Sim) phone(token string) (p Phone, found bool) {
 	defer s.mu.Unlock()
 	if p := s.phones[token]; p != nil {
 		known := *p
-		known.shown, known.log = nil, nil
+		known.waiting, known.shown, known.log = nil, nil, nil
 		return known, true
 	}
 	return Phone{Token: token}, s.options.Strangers
@@ -177,7 +187,7 @@ func (s *Sim) phone(token string) (p Phone, found bool) {
 // maxLog is how much a phone remembers of what it was given.
 const maxLog = 1000
 
-// show gives a phone a notification.
+// show gives a phone a notification, or keeps it until the phone is back.
 func (s *Sim) show(n Shown) {
 	n.Provider, n.At = s.Provider, s.Now()
 	s.mu.Lock()
@@ -187,25 +197,74 @@ func (s *Sim) show(n Shown) {
 		s.phones[n.Token] = p
 	}
 	s.stats.Taken++
-	if len(p.log) < maxLog {
-		p.log = append(p.log, n)
-	}
-	if !n.Silent {
-		if n.Key != "" {
-			for i := range p.shown {
-				if p.shown[i].Key == n.Key {
-					p.shown = append(p.shown[:i], p.shown[i+1:]...)
-					break
-				}
+	if p.away {
+		if n.Expires.IsZero() || n.Expires.After(n.At) {
+			if k, ok := s.kind.(keeper); ok {
+				p.waiting = k.keep(p.waiting, n)
+			} else if len(p.waiting) < maxLog {
+				p.waiting = append(p.waiting, n)
 			}
 		}
-		if len(p.shown) < maxLog {
-			p.shown = append(p.shown, n)
-		}
+		s.mu.Unlock()
+		return
 	}
+	p.put(n)
 	s.mu.Unlock()
 	if s.options.Shown != nil {
 		s.options.Shown(n)
+	}
+}
+
+// put has the phone show a notification.
+func (p *Phone) put(n Shown) {
+	if len(p.log) < maxLog {
+		p.log = append(p.log, n)
+	}
+	if n.Silent {
+		return
+	}
+	if n.Key != "" {
+		for i := range p.shown {
+			if p.shown[i].Key == n.Key {
+				p.shown = append(p.shown[:i], p.shown[i+1:]...)
+				break
+			}
+		}
+	}
+	if len(p.shown) < maxLog {
+		p.shown = append(p.shown, n)
+	}
+}
+
+// Disconnect has the phone with the token be away: what it is sent waits at the
+// provider, as far as that keeps it.
+func (s *Sim) Disconnect(token string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p := s.phones[token]; p != nil {
+		p.away = true
+	}
+}
+
+// Connect has the phone with the token be back. It is given what has waited and has
+// not expired.
+func (s *Sim) Connect(token string) {
+	var given []Shown
+	s.mu.Lock()
+	if p := s.phones[token]; p != nil {
+		for _, n := range p.waiting {
+			if n.At = s.Now(); n.Expires.IsZero() || n.Expires.After(n.At) {
+				p.put(n)
+				given = append(given, n)
+			}
+		}
+		p.away, p.waiting = false, nil
+	}
+	s.mu.Unlock()
+	if s.options.Shown != nil {
+		for _, n := range given {
+			s.options.Shown(n)
+		}
 	}
 }
 
