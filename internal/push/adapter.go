@@ -2,6 +2,7 @@ package push
 
 import (
 	"context"
+	"time"
 
 	"github.com/parleychat/parley/internal/chat"
 )
@@ -63,4 +64,11 @@ func Refused(err error) Attempt {
 		r.Code = "package"
 	}
 	return Attempt{Result: r}
+}
+
+// A PassHolder is an adapter that proves who sends with an access token, or a pass
+// of its own making, that is good for a while.
+type PassHolder interface {
+	// PassAge is how old the one is that it has, if it has one.
+	PassAge() (age time.Duration, has bool)
 }

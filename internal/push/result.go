@@ -104,7 +104,7 @@ func (t Classes) Or(code string, status int, after time.Duration) Result {
 	}
 	r := ByStatus(status, after)
 	if code != "" {
-		r.Code = code
+		r.Code, r.Unknown = code, true
 	}
 	return r
 }

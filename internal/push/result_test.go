@@ -107,7 +107,7 @@ func TestCodeOrStatus(t *testing.T) {
 		{"1", 400, Result{Class: Retry, Code: "1", After: time.Second}},
 		{"2", 500, Result{Class: TokenDead, Code: "2"}},
 		{"3", 200, Result{Class: PayloadBad, Code: "3", Unknown: true}},
-		{"3", 500, Result{Class: Retry, Code: "3", After: time.Second}},
+		{"3", 500, Result{Class: Retry, Code: "3", After: time.Second, Unknown: true}},
 		{"", 200, Result{Class: Retry, Code: "unreadable"}},
 		{"", 401, Result{Class: AuthRefresh, Code: "http 401"}},
 	} {

@@ -110,7 +110,7 @@ func TestClassify(t *testing.T) {
 		"new tokens":   {Status: 429, Body: `{"reason":"TooManyProviderTokenUpdates"}`, Want: push.Result{Class: push.Retry, Code: "TooManyProviderTokenUpdates", Alert: true}},
 		"unavailable":  {Status: 503, Header: "Retry-After: 30", Body: `{"reason":"ServiceUnavailable"}`, Want: push.Result{Class: push.Retry, Code: "ServiceUnavailable", After: 30 * time.Second}},
 		"unknown":      {Status: 400, Body: `{"reason":"BadMood"}`, Want: push.Result{Class: push.PayloadBad, Code: "BadMood", Unknown: true}},
-		"unknown, 500": {Status: 500, Body: `{"reason":"BadMood"}`, Want: push.Result{Class: push.Retry, Code: "BadMood"}},
+		"unknown, 500": {Status: 500, Body: `{"reason":"BadMood"}`, Want: push.Result{Class: push.Retry, Code: "BadMood", Unknown: true}},
 		"a bare 410":   {Status: 410, Want: push.Result{Class: push.PayloadBad, Code: "http 410", Unknown: true}},
 		"a proxy":      {Status: 502, Body: `<html>`, Want: push.Result{Class: push.Retry, Code: "http 502"}},
 	})

@@ -91,6 +91,9 @@ func New(o Options) *Dispatcher {
 	d.lanes.d = d
 	d.settler = newSettler(d)
 	d.metrics = newMetrics(o.Metrics)
+	if o.Metrics != nil {
+		o.Metrics.MustRegister(newCollector(d))
+	}
 	return d
 }
 

@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -667,6 +668,7 @@ func (l *lane) beginning() uint64 {
 // result does what follows from an attempt.
 func (l *lane) result(ctx context.Context, began uint64, j *store.PushJob, n *push.Notification, a push.Attempt) {
 	now := l.now()
+	a.Code = keptCode(a.Code, n.To.Token)
 	l.d.metrics.result(l, j, &a, now)
 	out := &store.PushOutcome{
 		Class: a.Class.String(), Code: a.Code, ID: a.ID, Token: chat.ShortToken(n.To.Token), Cut: uint8(a.Cut),
@@ -730,6 +732,21 @@ func (l *lane) result(ctx context.Context, began uint64, j *store.PushJob, n *pu
 		l.reached()
 		l.settle(j, out)
 	}
+}
+
+// maxCode is more than any provider's codes have, in bytes.
+const maxCode = 64
+
+// keptCode is a code as it is stored and logged. What is in no table may be anything
+// that somebody on the way has answered, the token itself not the least.
+func keptCode(code, token string) string {
+	if token != "" && strings.Contains(code, token) {
+		code = strings.ReplaceAll(code, token, chat.ShortToken(token))
+	}
+	if len(code) > maxCode {
+		code = push.Truncate(code, maxCode, push.Bytes)
+	}
+	return code
 }
 
 // reachedProvider reports whether the code of a failure is an answer.

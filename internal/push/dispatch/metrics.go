@@ -12,8 +12,8 @@ import (
 
 // metrics are what lanes tell. Labels never hold a user or a token.
 type metrics struct {
-	results, unknown, retries, ends, tokens *prometheus.CounterVec
-	age, requests                           *prometheus.HistogramVec
+	results, unknown, retries, ends, tokens, cuts *prometheus.CounterVec
+	age, requests                                 *prometheus.HistogramVec
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -33,6 +33,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		tokens: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "parley_push_tokens_total", Help: "Tokens said to be dead that were deleted, or spared since it was not the tokens.",
 		}, []string{"app", "provider", "what"}),
+		cuts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "parley_push_cut_total", Help: "Attempts with something left out to make them fit, by what: image, data, body, title.",
+		}, []string{"app", "provider", "what"}),
 		age: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "parley_push_age_seconds", Help: "Time from the accept of a message to an attempt to notify of it.",
 			Buckets: []float64{1, 2, 3, 4, 5, 7.5, 10, 15, 30, 60, 300, 1800, 7200, 86400},
@@ -43,7 +46,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}, []string{"app", "provider"}),
 	}
 	if r != nil {
-		r.MustRegister(m.results, m.unknown, m.retries, m.ends, m.tokens, m.age, m.requests)
+		r.MustRegister(m.results, m.unknown, m.retries, m.ends, m.tokens, m.cuts, m.age, m.requests)
 	}
 	return m
 }
@@ -66,6 +69,11 @@ func (m *metrics) result(l *lane, j *store.PushJob, a *push.Attempt, now time.Ti
 	m.results.WithLabelValues(app, provider, a.Class.String(), code).Inc()
 	if j.Attempts > 0 {
 		m.retries.WithLabelValues(app, provider).Inc()
+	}
+	if a.Cut != 0 {
+		for _, what := range a.Cut.Words() {
+			m.cuts.WithLabelValues(app, provider, what).Inc()
+		}
 	}
 	if j.Kind != store.PushMessage {
 		return // what is taken back is as old as it may be

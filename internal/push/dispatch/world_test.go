@@ -206,6 +206,8 @@ func (s *scripted) Send(ctx context.Context, batch []*push.Notification) []push.
 
 func (s *scripted) Check(context.Context) push.Result { return accepted }
 
+func (s *scripted) PassAge() (time.Duration, bool) { return 90 * time.Second, true }
+
 func (s *scripted) Close() {
 	s.w.mu.Lock()
 	s.w.closed++

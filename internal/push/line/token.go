@@ -127,3 +127,13 @@ func (t *Token) Age() (age time.Duration, made int) {
 	}
 	return age, t.made
 }
+
+// PassAge is how old the token is, if there is one.
+func (t *Token) PassAge() (age time.Duration, has bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.pass.Value == "" {
+		return 0, false
+	}
+	return t.Now().Sub(t.pass.Made), true
+}

@@ -102,3 +102,8 @@ func sign(form url.Values, secret string) string {
 	_, _ = h.Write([]byte(secret))
 	return hex.EncodeToString(h.Sum(nil))
 }
+
+// Render implements push.Renderer.
+func (a *adapter) Render(n *push.Notification) (push.Request, error) {
+	return Render(n, &a.options, a.now())
+}

@@ -148,3 +148,8 @@ func (a *adapter) Close() {
 	a.line.Close()
 	a.feedback.Close()
 }
+
+// Render implements push.Renderer.
+func (a *adapter) Render(n *push.Notification) (push.Request, error) {
+	return Render(n, &a.options, a.now())
+}

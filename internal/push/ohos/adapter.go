@@ -111,3 +111,11 @@ func (a *adapter) Check(ctx context.Context) push.Result {
 }
 
 func (a *adapter) Close() { a.caller.Line.Close() }
+
+// Render implements push.Renderer.
+func (a *adapter) Render(n *push.Notification) (push.Request, error) {
+	return Render(n, &a.options, a.now())
+}
+
+// PassAge implements push.PassHolder.
+func (a *adapter) PassAge() (time.Duration, bool) { return a.caller.Token.PassAge() }

@@ -339,3 +339,15 @@ func (a *adapter) Close() {
 	a.line.Close()
 	a.feedback.Close()
 }
+
+// Render implements push.Renderer.
+func (a *adapter) Render(n *push.Notification) (push.Request, error) {
+	return Render(n, &a.options, a.now())
+}
+
+// PassAge implements push.PassHolder: of the older of the two sides' tokens.
+func (a *adapter) PassAge() (time.Duration, bool) {
+	cn, has := a.cn.token.PassAge()
+	global, too := a.global.token.PassAge()
+	return max(cn, global), has || too
+}

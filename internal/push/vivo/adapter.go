@@ -155,3 +155,11 @@ func sign(appID int64, key string, at int64, secret string) string {
 	sum := md5.Sum([]byte(strconv.FormatInt(appID, 10) + key + strconv.FormatInt(at, 10) + secret))
 	return hex.EncodeToString(sum[:])
 }
+
+// Render implements push.Renderer.
+func (a *adapter) Render(n *push.Notification) (push.Request, error) {
+	return Render(n, &a.options, a.now())
+}
+
+// PassAge implements push.PassHolder.
+func (a *adapter) PassAge() (time.Duration, bool) { return a.token.PassAge() }
