@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -146,16 +147,28 @@ func Clock(minute int) string {
 // At reports whether it is quiet at the given time. A zone that is not known any
 // more is UTC.
 func (q *QuietHours) At(now time.Time) bool {
-	zone, err := time.LoadLocation(q.Zone)
-	if err != nil {
-		zone = time.UTC
-	}
-	h, m, _ := now.In(zone).Clock()
+	h, m, _ := now.In(zoneOf(q.Zone)).Clock()
 	minute := h*60 + m
 	if q.From < q.To {
 		return q.From <= minute && minute < q.To
 	}
 	return minute >= q.From || minute < q.To
+}
+
+var zones sync.Map // by name: *time.Location
+
+// zoneOf is the zone with the name, UTC when there is none. Reading one takes longer
+// than all else that is asked of quiet hours, and they are asked per recipient.
+func zoneOf(name string) *time.Location {
+	if zone, ok := zones.Load(name); ok {
+		return zone.(*time.Location)
+	}
+	zone, err := time.LoadLocation(name)
+	if err != nil {
+		return time.UTC // not kept: only names of zones are, which are not many
+	}
+	zones.Store(name, zone)
+	return zone
 }
 
 // NotifyRules are the levels that have a say about one channel of a user.

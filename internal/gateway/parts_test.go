@@ -379,10 +379,12 @@ func TestCursorsSurviveAFailure(t *testing.T) {
 	other := deviceKey{k.userKey, "e"}
 	cs.note(k, client, 7)
 	cs.note(other, unique.Make(chat.Client{Platform: "web"}), 3)
+	cs.note(other, unique.Make(chat.Client{Platform: "web"}), 1)
 	if cs.flush(context.Background()) == nil {
 		t.Fatal("flushed into a store that fails")
 	}
 	cs.note(k, client, 5)
+	cs.note(other, unique.Make(chat.Client{Platform: "web"}), 2)
 	if list := cs.append(nil, k.userKey); len(list) != 2 || push.ReachOf(7, list) != push.Phone || push.ReachOf(8, list) != push.Away {
 		t.Errorf("in memory are %+v", list)
 	}

@@ -185,18 +185,19 @@ func TestTraceCallOfMetadata(t *testing.T) {
 	}
 }
 
-type herald struct{ rules push.Rules }
+type herald struct{}
 
-func (h *herald) PushRules(context.Context, *chat.App) (push.Rules, error) { return h.rules, nil }
-func (h *herald) PushDecided(int64) bool                                   { return false }
+func (herald) PushRules(_ context.Context, app *chat.App) (push.Rules, error) {
+	return push.RulesOf(&app.Settings), nil
+}
+func (herald) PushDecided(int64) bool { return false }
 
 // Whether a message has notified is told to its sender; why not only where that
 // says nothing of its recipient.
 func TestTraceCallOfPush(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	on := &herald{push.Rules{Enabled: true}}
-	h.traces().AttachPush(on)
+	h.traces().AttachPush(herald{})
 	alice, _ := h.connect("alice", "")
 	text := &chat.Message{ChannelType: chat.Direct, From: "alice", Type: "RC:TxtMsg", Content: `{"content":"x"}`, Persist: true}
 	uids := h.post(text, "bob", "carl")
@@ -216,7 +217,7 @@ func TestTraceCallOfPush(t *testing.T) {
 	}))
 	want(uids[0], `{"effect":"alert"}`)
 	want(uids[1], `{"effect":"none"}`)
-	on.rules = push.Rules{}
+	h.set("push.enabled", "false")
 	want(own[0], `{"effect":"none","reason":"push_off"}`)
 }
 

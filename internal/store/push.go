@@ -35,6 +35,24 @@ type PushDevices interface {
 	StrikePushToken(ctx context.Context, app chat.AppID, p chat.PushProvider, token string, registeredBy, day int64) (bool, error)
 }
 
+// PushSights reads what decides upon whom a message notifies, of many users at once.
+type PushSights interface {
+	// PushSights is what decides, besides what is registered, whether each of the
+	// users, all different, is notified of a message in a channel of theirs: uids are
+	// the users' messages, all of one request. It is the same as Users, Devices and
+	// Views give, at a fraction of the cost.
+	PushSights(ctx context.Context, app chat.AppID, t chat.ChannelType, channel string, users []string, uids []chat.UID) ([]PushSight, error)
+}
+
+// A PushSight is what is known of a user and of what they have made of a message.
+type PushSight struct {
+	User        *chat.User // nil when nothing is
+	Cursors     []Device   // in no order
+	View        *chat.View // of the message's channel
+	Preferences *chat.Preferences
+	Marks       []Marked // on the message
+}
+
 // PushSettings keeps what an app needs to push with, durably.
 type PushSettings interface {
 	// PushCredentials are an app's, by provider, package and environment, with

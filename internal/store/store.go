@@ -32,6 +32,7 @@ type Store interface {
 	Devices
 	PushDevices
 	PushSettings
+	PushSights
 	PushQueue
 	Deliveries
 	Broadcasts

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -52,7 +53,7 @@ func BenchmarkDecide1000(b *testing.B) {
 				rng.Shuffle(len(to), func(i, j int) { to[i], to[j] = to[j], to[i] })
 				refs = append(refs, s.send(strings.Join(to[:1000], " ")))
 			}
-			f := &follower{d: s.Dispatcher}
+			f := newFollower(s.Dispatcher)
 			b.ReportAllocs()
 			b.ResetTimer()
 			for i := range b.N {
@@ -73,6 +74,59 @@ func BenchmarkDecide1000(b *testing.B) {
 			if got := s.reasons(refs[0]); len(got) != 1000 || slices.ContainsFunc(got, func(w string) bool { return w != want }) {
 				b.Errorf("reasons %q", got[:min(len(got), 5)])
 			}
+		})
+	}
+}
+
+// What sending to a thousand people who are offline, by four at once, loses to the
+// follower that decides upon them meanwhile.
+func BenchmarkSendWhileDeciding(b *testing.B) {
+	for _, c := range []struct {
+		name            string
+		follow, devices bool
+	}{{"Alone", false, false}, {"NoDevices", true, false}, {"OneDeviceEach", true, true}} {
+		b.Run(c.name, func(b *testing.B) {
+			s := newSentry(b)
+			s.Dispatcher.Grace, s.Dispatcher.Now = time.Millisecond, time.Now
+			rng := rand.New(rand.NewPCG(1, 2))
+			var users []string
+			for range 20_000 {
+				user := fmt.Sprint("user-", rng.Uint32())
+				users = append(users, user)
+				if c.devices {
+					s.register(user)
+				}
+			}
+			s.pass(time.Since(s.now()))
+			if c.follow {
+				s.follow()
+			}
+			var at atomic.Int64
+			b.SetParallelism(2)
+			b.ResetTimer()
+			b.RunParallel(func(pb *testing.PB) {
+				to := make([]string, 1000)
+				for pb.Next() {
+					n := int(at.Add(1))
+					for i := range to {
+						to[i] = users[(n*7919+i*19)%len(users)]
+					}
+					s.append(&store.Append{
+						Message: &chat.Message{
+							App: s.app.ID, ChannelType: chat.Direct, From: "ann", Type: "RC:TxtMsg", Content: `{"content":"hi"}`,
+							Flags: chat.Kept | chat.Counted | chat.Missed | chat.Pushed, Persist: true,
+						},
+						Targets: slices.Clone(to), History: true,
+					})
+				}
+			})
+			b.StopTimer()
+			b.ReportMetric(float64(b.N*1000)/b.Elapsed().Seconds(), "recipients/s")
+			mark, err := s.store.Watermark(context.Background(), store.PushConsumer)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(100*float64(mark)/float64(s.store.LogHead()), "%decided")
 		})
 	}
 }

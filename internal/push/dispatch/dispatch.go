@@ -20,8 +20,8 @@ type Store interface {
 	store.Messages
 	store.PushQueue
 	store.PushDevices
+	store.PushSights
 	store.Views
-	User(ctx context.Context, app chat.AppID, id string) (*chat.User, error)
 	Devices(ctx context.Context, app chat.AppID, user string) ([]store.Device, error)
 	Overlays(ctx context.Context, app chat.AppID, uids []chat.UID) ([]*chat.State, error)
 	Epoch() string

@@ -36,7 +36,8 @@ const (
 // A follower decides upon what was accepted, record by record of the log, and what
 // is due to be looked at again. It is of one goroutine.
 type follower struct {
-	d *Dispatcher
+	d     *Dispatcher
+	epoch string // of the store
 
 	known    bool
 	settled  uint64 // the record up to which all is in change, or written
@@ -54,10 +55,12 @@ type follower struct {
 	scratch scratch
 }
 
+func newFollower(d *Dispatcher) *follower { return &follower{d: d, epoch: d.Store.Epoch()} }
+
 // follow decides upon what was accepted, record by record of the log.
 func (d *Dispatcher) follow(ctx context.Context) {
 	pause := time.Duration(0)
-	for f := (&follower{d: d}); ctx.Err() == nil; {
+	for f := newFollower(d); ctx.Err() == nil; {
 		err := f.step(ctx)
 		if err == nil || ctx.Err() != nil {
 			pause = 0
@@ -65,7 +68,7 @@ func (d *Dispatcher) follow(ctx context.Context) {
 		}
 		// What is not written is decided upon again. Full jitter, as all who follow
 		// the log have it.
-		*f = follower{d: d}
+		f = newFollower(d)
 		pause = min(max(2*pause, 100*time.Millisecond), followBackoff)
 		d.Logger.Error("deciding whom to notify failed and will be tried again", "error", err)
 		nap(ctx, rand.N(pause))

@@ -521,6 +521,13 @@ func TestRecalls(t *testing.T) {
 	s.passed()
 	s.want(ref, "away", "reached", "level", "-", "no_device")
 
+	// Sent while nobody was notified, which nothing tells of but that no reason is
+	// there: so that is waited for, once.
+	s.set("push.enabled", "false")
+	dark := s.send("away")
+	s.pass(3 * time.Second)
+	s.passed()
+	s.set("push.enabled", "true")
 	quick := s.send("quick")
 	s.online = map[string][]push.Cursor{"slow": s.online["slow"]}
 	var recalls []chat.UID
@@ -530,6 +537,7 @@ func TestRecalls(t *testing.T) {
 	recalled := s.recall(quick, "ann", "quick")
 	silent := s.send("away", func(m *chat.Message) { m.Push.Disabled = true })
 	never := s.recall(silent, "ann", "away")
+	unknown := s.recall(dark, "ann", "away")
 	s.pass(3 * time.Second)
 	s.passed()
 	s.want(quick, "recalled")
@@ -540,10 +548,12 @@ func TestRecalls(t *testing.T) {
 	s.want(recalls[2], "recalled")
 	s.want(recalls[3])
 	s.want(recalls[4], "recalled")
+	s.want(unknown)
 	s.pass(10 * time.Second)
-	s.until("the second look", func() bool { return s.reasons(recalls[3]) != nil })
+	s.until("the second look", func() bool { return s.reasons(recalls[3]) != nil && s.reasons(unknown) != nil })
 	s.want(ref, "away", "reached", "level", "recalled", "no_device")
 	s.want(recalls[3], "recalled")
+	s.want(unknown, "recalled")
 	var who []string
 	for _, j := range s.jobs() {
 		who = append(who, j.User)

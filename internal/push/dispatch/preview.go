@@ -65,8 +65,16 @@ func (d *Dispatcher) Preview(ctx context.Context, app *chat.App, m *chat.Message
 	defer v.close()
 	// A UID as the message would have: nothing that is known is about one so new.
 	q.ref = chat.NewUID(now.UnixMilli(), m.ChannelType, 0, 0)
+	uids := make([]chat.UID, len(users))
+	for i := range uids {
+		uids[i] = q.ref.Plus(i)
+	}
+	sights, err := d.Store.PushSights(ctx, app.ID, m.ChannelType, m.From, users, uids)
+	if err != nil {
+		return nil, err
+	}
 	for i := range out {
-		if err := v.recipient(ctx, &out[i], q.ref.Plus(i), devices[i]); err != nil {
+		if err := v.recipient(ctx, &out[i], uids[i], devices[i], &sights[i]); err != nil {
 			return nil, err
 		}
 	}
@@ -93,8 +101,8 @@ func (v *previewer) close() {
 	}
 }
 
-func (v *previewer) recipient(ctx context.Context, p *Preview, uid chat.UID, devices []chat.PushDevice) error {
-	d, q, now := v.d, v.q, v.d.Now()
+func (v *previewer) recipient(ctx context.Context, p *Preview, uid chat.UID, devices []chat.PushDevice, sight *store.PushSight) error {
+	q, now := v.q, v.d.Now()
 	switch {
 	case p.User == q.send.Message.From:
 		p.Reason = push.ReasonCopy
@@ -104,9 +112,7 @@ func (v *previewer) recipient(ctx context.Context, p *Preview, uid chat.UID, dev
 		return nil
 	}
 	r := push.Recipient{ID: p.User, Devices: devices}
-	if err := d.facts(ctx, q, &r, uid, now); err != nil {
-		return err
-	}
+	q.fill(&r, uid, sight, now)
 	all := push.Decide(q.send, &r, &q.rules, now, now)
 	if p.Effect, p.Reason = all.Effect, all.Reason; all.Effect != push.None {
 		p.Reason = push.ReasonNoCredential

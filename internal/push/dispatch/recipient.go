@@ -23,6 +23,7 @@ type candidate struct {
 type scratch struct {
 	candidates []candidate
 	users      []string // who they are
+	uids       []chat.UID
 }
 
 // decide decides upon those of the request's recipients who stand at these places,
@@ -87,6 +88,10 @@ func (f *follower) decide(ctx context.Context, q *request, places []int) error {
 	if err != nil {
 		return err
 	}
+	// What is left is read at once: of those who are away, and have a device.
+	left := 0
+	about := q.about()
+	s.uids = s.uids[:0]
 	for i, c := range s.candidates {
 		t := &q.given[at(c.at)]
 		switch {
@@ -96,12 +101,18 @@ func (f *follower) decide(ctx context.Context, q *request, places []int) error {
 			reasons[c.at] = store.PushUndecided
 			f.d.Sessions.Probe(q.app.ID, t.ID, t.Offset)
 		default:
-			reason, err := f.recipient(ctx, q, at(c.at), c.reach, devices[i], now)
-			if err != nil {
-				return err
-			}
-			reasons[c.at] = uint8(reason)
+			s.candidates[left], s.users[left], devices[left] = c, t.ID, devices[i]
+			s.uids = append(s.uids, about(at(c.at)))
+			left++
 		}
+	}
+	m := q.send.Message
+	sights, err := f.d.Store.PushSights(ctx, q.app.ID, m.ChannelType, m.From, s.users[:left], s.uids)
+	if err != nil {
+		return err
+	}
+	for i, c := range s.candidates[:left] {
+		reasons[c.at] = uint8(f.recipient(q, at(c.at), c.reach, devices[i], &sights[i], now))
 	}
 	if q.notified {
 		for i := range reasons {
@@ -155,31 +166,34 @@ func (f *follower) settle(q *request, now time.Time, places []int, reasons []uin
 	}
 }
 
+// about gives the message that counts as read, or not, of the recipient at a place:
+// with a recall the one that is taken back.
+func (q *request) about() func(place int) chat.UID {
+	if q.send.Type() == push.Recall {
+		return func(int) chat.UID { return q.send.Message.Event.UID }
+	}
+	return q.ref.Plus
+}
+
 // recipient decides upon somebody with devices, and puts the jobs for those that
 // are to be notified into the change.
-func (f *follower) recipient(ctx context.Context, q *request, place int, reach push.Reach, devices []chat.PushDevice, now time.Time) (push.Reason, error) {
+func (f *follower) recipient(q *request, place int, reach push.Reach, devices []chat.PushDevice, sight *store.PushSight, now time.Time) push.Reason {
 	t, uid := &q.given[place], q.ref.Plus(place)
-	stored, err := f.d.Store.Devices(ctx, q.app.ID, t.ID)
-	if err != nil {
-		return 0, err
-	}
-	for i := range stored {
+	for i := range sight.Cursors {
 		// Of another epoch, offsets say nothing.
-		if d := &stored[i]; d.Epoch == f.d.Store.Epoch() {
+		if d := &sight.Cursors[i]; d.Epoch == f.epoch {
 			reach = max(reach, push.ReachOf(t.Offset, []push.Cursor{{Platform: d.Platform, Offset: d.Offset}}))
 		}
 	}
 	if reason, enough := reachedBy(reach, &q.rules); enough {
-		return reason, nil
+		return reason
 	}
 	r := push.Recipient{ID: t.ID, Reach: reach, Devices: devices}
-	if err := f.d.facts(ctx, q, &r, uid, now); err != nil {
-		return 0, err
-	}
+	q.fill(&r, uid, sight, now)
 	sentAt := time.UnixMilli(q.ref.Millis())
 	d := push.Decide(q.send, &r, &q.rules, now, sentAt)
 	if d.Effect == push.None {
-		return d.Reason, nil
+		return d.Reason
 	}
 	job := store.PushJob{
 		PushPlace: store.PushPlace{Due: q.due, UID: uid, User: t.ID}, Priority: priorityOf(q.send, d.Effect, t.ID),
@@ -201,68 +215,38 @@ func (f *follower) recipient(ctx context.Context, q *request, place int, reach p
 		f.change.Put = append(f.change.Put, j)
 		reason = d.Reason
 	}
-	return reason, nil
+	return reason
 }
 
-// facts fills in what is known of the recipient besides where they were reached and
-// by which devices they can be.
-func (d *Dispatcher) facts(ctx context.Context, q *request, r *push.Recipient, uid chat.UID, now time.Time) error {
-	user, err := d.Store.User(ctx, q.app.ID, r.ID)
-	switch {
-	case err == nil:
-		r.Deleted, r.Banned = user.Deleted(), user.Banned(now)
-	case chat.KindOf(err) != chat.KindNoUser:
-		return err
+// fill fills in what is known of the recipient besides where they were reached and by
+// which devices they can be.
+func (q *request) fill(r *push.Recipient, uid chat.UID, sight *store.PushSight, now time.Time) {
+	if u := sight.User; u != nil {
+		r.Deleted, r.Banned = u.Deleted(), u.Banned(now)
 	}
-	if err := d.sight(ctx, q, r, uid); err != nil {
-		return err
+	if p := sight.Preferences; p != nil {
+		r.Notify.Quiet, r.Notify.Type = p.Quiet, p.Levels[q.send.Message.ChannelType]
 	}
-	preferences, err := d.Store.Preferences(ctx, q.app.ID, r.ID)
-	if err != nil {
-		return err
+	about, recall := uid, q.send.Type() == push.Recall
+	if recall {
+		about = q.send.Message.Event.UID
 	}
-	if preferences != nil {
-		r.Notify.Quiet, r.Notify.Type = preferences.Quiet, preferences.Levels[q.send.Message.ChannelType]
-	}
-	return nil
-}
-
-// sight fills in what the recipient has made of the message and its channel.
-func (d *Dispatcher) sight(ctx context.Context, q *request, r *push.Recipient, uid chat.UID) error {
-	m := q.send.Message
-	ch := store.ChannelRef{App: q.app.ID, Owner: r.ID, Type: m.ChannelType, Channel: m.From}
-	view, err := d.Store.View(ctx, ch)
-	if err != nil {
-		return err
-	}
-	about := uid // what of the channel it is about
-	if q.send.Type() == push.Recall {
+	if v := sight.View; v != nil {
+		r.Notify.Channel = v.Level
 		// Who has read what is recalled is still told that it was; who has thrown it
 		// away is not.
-		about = m.Event.UID
-		r.Read = view != nil && view.ReadUpTo.Compare(uid) >= 0
-	} else {
-		r.Read = view.Settled().Compare(uid) >= 0
+		r.Read = v.ReadUpTo.Compare(uid) >= 0 || v.ClearedUpTo.Compare(about) >= 0 || v.RemovedUpTo.Compare(about) >= 0
 	}
-	if view != nil {
-		r.Notify.Channel = view.Level
-		r.Read = r.Read || view.ClearedUpTo.Compare(about) >= 0 || view.RemovedUpTo.Compare(about) >= 0
-	}
-	marks, err := d.Store.Marks(ctx, ch, about, about)
-	if err != nil {
-		return err
-	}
-	for i := range marks {
-		switch marks[i].Mark {
+	for i := range sight.Marks {
+		switch sight.Marks[i].Mark {
 		case store.MarkHidden:
 			r.Read = true
 		case store.MarkRead:
-			r.Read = r.Read || about == uid
+			r.Read = r.Read || !recall
 		case store.MarkRecalled:
 			r.Recalled = true
 		}
 	}
-	return nil
 }
 
 // recalls says whether a recall is told to its recipient at all: to who was

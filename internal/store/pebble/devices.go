@@ -32,17 +32,20 @@ func (s *Store) Devices(ctx context.Context, app chat.AppID, user string) ([]sto
 	var list []store.Device
 	prefix := appendDevicePrefix(nil, app, user)
 	err := s.eachRow(prefix, func(key, value []byte) error {
-		var row deviceRow
-		if err := json.Unmarshal(value, &row); err != nil {
-			return fmt.Errorf("device: %w", err)
-		}
-		list = append(list, store.Device{
-			ID: string(key[len(prefix):]), Epoch: row.Epoch, Offset: row.Offset, SeenAt: row.SeenAt, Platform: row.Platform,
-		})
-		return nil
+		d, err := decodeDevice(string(key[len(prefix):]), value)
+		list = append(list, d)
+		return err
 	})
 	slices.SortStableFunc(list, func(a, b store.Device) int { return cmp.Compare(a.SeenAt, b.SeenAt) })
 	return list, err
+}
+
+func decodeDevice(id string, value []byte) (store.Device, error) {
+	var row deviceRow
+	if err := json.Unmarshal(value, &row); err != nil {
+		return store.Device{}, fmt.Errorf("device: %w", err)
+	}
+	return store.Device{ID: id, Epoch: row.Epoch, Offset: row.Offset, SeenAt: row.SeenAt, Platform: row.Platform}, nil
 }
 
 // PutDevices implements store.Devices.

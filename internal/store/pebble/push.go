@@ -1,7 +1,6 @@
 package pebble
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -132,68 +131,6 @@ func (s *Store) PushDevices(ctx context.Context, app chat.AppID, user string) (l
 	}
 	slices.SortStableFunc(list, func(a, b chat.PushDevice) int { return cmp.Compare(a.SeenAt, b.SeenAt) })
 	return list, err
-}
-
-// PushDevicesOf implements store.PushDevices. Users are looked up in the order of
-// their keys, by one iterator that is not moved where it already stands behind a
-// user: that so costs no more seeks than there are users, or registrations between
-// the first of them and the last, whichever is less.
-func (s *Store) PushDevicesOf(ctx context.Context, app chat.AppID, users []string) ([][]chat.PushDevice, error) {
-	lists := make([][]chat.PushDevice, len(users))
-	err := s.eachOfUsers(ctx, spacePushDevice, app, users, func(i int, rest, value []byte) error {
-		var row pushRow
-		if err := json.Unmarshal(value, &row); err != nil {
-			return fmt.Errorf("push device: %w", err)
-		}
-		lists[i] = append(lists[i], row.device(string(rest)))
-		return nil
-	})
-	return lists, err
-}
-
-// eachOfUsers calls f for every row that the users, all different, have in a space
-// whose keys begin with app and user: with the user's place among users and what
-// follows in the key.
-func (s *Store) eachOfUsers(ctx context.Context, space byte, app chat.AppID, users []string, f func(i int, rest, value []byte) error) error {
-	if err := ctx.Err(); err != nil || len(users) == 0 {
-		return err
-	}
-	order := make([]int, len(users))
-	for i := range order {
-		order[i] = i
-		if len(users[i]) > maxIDLength {
-			return chat.TooLong("userId", maxIDLength, len(users[i]), "bytes")
-		}
-	}
-	// As in keys: a length stands before the id.
-	slices.SortFunc(order, func(a, b int) int {
-		return cmp.Or(cmp.Compare(len(users[a]), len(users[b])), cmp.Compare(users[a], users[b]))
-	})
-	first := appendOwnPrefix(nil, space, app, users[order[0]])
-	it, err := s.db.NewIter(&pdb.IterOptions{
-		LowerBound: first, UpperBound: after(appendOwnPrefix(nil, space, app, users[order[len(order)-1]])),
-	})
-	if err != nil {
-		return fmt.Errorf("rows of users: %w", err)
-	}
-	defer it.Close()
-	ok := it.First()
-	var prefix []byte
-	for _, i := range order {
-		if !ok {
-			break
-		}
-		prefix = appendOwnPrefix(prefix[:0], space, app, users[i])
-		if bytes.Compare(it.Key(), prefix) < 0 {
-			ok = it.SeekGE(prefix)
-		}
-		for ; ok && bytes.HasPrefix(it.Key(), prefix); ok = it.Next() {
-			if err := f(i, it.Key()[len(prefix):], it.Value()); err != nil {
-				return err
-			}
-		}
-	}
-	return closeIter(it)
 }
 
 // PutPushDevice implements store.PushDevices.

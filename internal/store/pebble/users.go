@@ -72,26 +72,32 @@ func (s *Store) User(ctx context.Context, app chat.AppID, id string) (*chat.User
 }
 
 func (s *Store) readUser(app chat.AppID, id string) (u *chat.User, found bool, err error) {
-	u = &chat.User{ID: id}
 	value, closer, err := s.db.Get(appendUserKey(nil, spaceUser, app, id))
 	if errors.Is(err, pdb.ErrNotFound) {
-		return u, false, nil
+		return &chat.User{ID: id}, false, nil
 	}
 	if err != nil {
 		return nil, false, fmt.Errorf("read user: %w", err)
 	}
 	defer closer.Close()
+	u, err = decodeUser(id, value)
+	return u, err == nil, err
+}
+
+func decodeUser(id string, value []byte) (*chat.User, error) {
 	var row userRow
 	if err := json.Unmarshal(value, &row); err != nil {
-		return nil, false, fmt.Errorf("user: %w", err)
+		return nil, fmt.Errorf("user: %w", err)
 	}
-	u.Name, u.AvatarURL, u.TokensFrom = row.Name, row.AvatarURL, row.TokensFrom
-	u.BannedUntil, u.DeletedAt, u.Tags = row.BannedUntil, row.DeletedAt, row.Tags
-	u.MutedSince = chat.Mutes{Direct: row.MutedDirect, Group: row.MutedGroup, Open: row.MutedOpen}
+	u := &chat.User{
+		ID: id, Name: row.Name, AvatarURL: row.AvatarURL, TokensFrom: row.TokensFrom,
+		BannedUntil: row.BannedUntil, DeletedAt: row.DeletedAt, Tags: row.Tags,
+		MutedSince: chat.Mutes{Direct: row.MutedDirect, Group: row.MutedGroup, Open: row.MutedOpen},
+	}
 	if row.CreatedAt != 0 {
 		u.CreatedAt = time.UnixMilli(row.CreatedAt)
 	}
-	return u, true, nil
+	return u, nil
 }
 
 // UpdateUsers implements store.Users.

@@ -237,30 +237,12 @@ func (s *Store) Marks(ctx context.Context, ch store.ChannelRef, from, to chat.UI
 			seek = append(bytes.Clone(prefix), from[:]...)
 		}
 		for ok := it.SeekGE(seek); ok && bytes.HasPrefix(it.Key(), prefix); ok = it.Next() {
-			rest := it.Key()[len(prefix):]
-			if len(rest) != uidLen+1 {
-				err = fmt.Errorf("%w: mark", errRow)
+			m, stamp, merr := decodeMark(it.Key()[len(prefix):], it.Value())
+			if err = merr; err != nil || m.UID.Compare(to) > 0 {
 				break
 			}
-			m := store.Marked{UID: chat.UID(rest[:uidLen]), Mark: store.Mark(rest[uidLen])}
-			if m.UID.Compare(to) > 0 {
-				break
-			}
-			var stamp chat.UID
-			copy(stamp[:], it.Value())
 			if stamp.Compare(newest) > 0 {
 				newest = stamp
-			}
-			if row := it.Value(); len(row) > uidLen {
-				err = eachField(row[uidLen:], func(f protowire.Number, n uint64, _ []byte) {
-					if f == markAt {
-						m.At = int64(n)
-					}
-				})
-				if err != nil {
-					err = fmt.Errorf("mark: %w", err)
-					break
-				}
 			}
 			list = append(list, m)
 		}
@@ -272,4 +254,25 @@ func (s *Store) Marks(ctx context.Context, ch store.ChannelRef, from, to chat.UI
 		return nil, err
 	}
 	return list, s.waitDurable(ctx, newest)
+}
+
+// decodeMark reads a mark from what its key has behind the channel, and its row, and
+// gives the commit that put it.
+func decodeMark(rest, row []byte) (m store.Marked, stamp chat.UID, err error) {
+	if len(rest) != uidLen+1 {
+		return m, stamp, fmt.Errorf("%w: mark", errRow)
+	}
+	m.UID, m.Mark = chat.UID(rest[:uidLen]), store.Mark(rest[uidLen])
+	copy(stamp[:], row)
+	if len(row) > uidLen {
+		err = eachField(row[uidLen:], func(f protowire.Number, n uint64, _ []byte) {
+			if f == markAt {
+				m.At = int64(n)
+			}
+		})
+	}
+	if err != nil {
+		err = fmt.Errorf("mark: %w", err)
+	}
+	return m, stamp, err
 }

@@ -1,9 +1,11 @@
 package storetest
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/parleychat/parley/internal/chat"
@@ -36,6 +38,101 @@ func (e *env) register(user, device, token string, at int64) {
 	if err := e.PutPushDevice(e.ctx, app, user, d); err != nil {
 		e.Fatal(err)
 	}
+}
+
+// testPushSights looks at many users at once and one by one: it is the same.
+func testPushSights(e *env) {
+	const channel = "ann"
+	var users []string
+	for i := range 40 {
+		users = append(users, fmt.Sprintf("%c%s", 'a'+i%7, strings.Repeat("x", i)))
+	}
+	users = append(users, "nobody", "bob", "bo", "bobby", "")
+	ref := e.send(message(channel, "x"), users[:44]...).Placed.First
+	uids := make([]chat.UID, len(users))
+	for i, user := range users {
+		uids[i] = ref.Plus(i)
+		if i >= 43 {
+			continue
+		}
+		ch := store.ChannelRef{App: app, Owner: user, Type: chat.Direct, Channel: channel}
+		if i%2 == 0 {
+			if err := e.UpdateUsers(e.ctx, app, []string{user}, func(u *chat.User) { u.Name, u.BannedUntil, u.Tags = user, int64(i), []string{"t"} }); err != nil {
+				e.Fatal(err)
+			}
+		}
+		if i%3 == 0 {
+			err := e.PutDevices(e.ctx, []store.UserDevice{
+				{App: app, User: user, Device: store.Device{ID: "a", Epoch: "e", Offset: uint64(i), SeenAt: 1, Platform: "web"}},
+				{App: app, User: user, Device: store.Device{ID: "b", Epoch: "e", Offset: 7, SeenAt: 2}},
+			})
+			if err != nil {
+				e.Fatal(err)
+			}
+		}
+		a := &store.Append{Message: event(user, &chat.Event{Kind: chat.EventChannel}), Targets: []string{user}}
+		if i%4 == 1 {
+			other := ch
+			other.Channel = "anna"
+			a.Views = []store.ViewChange{{Channel: ch, View: &chat.View{ReadUpTo: uids[i], ReadAt: int64(i) + 1}}, {Channel: other, View: &chat.View{PinnedAt: 5}}}
+		}
+		if i%5 == 2 {
+			a.Preferences = &store.PreferencesChange{App: app, User: user, Preferences: &chat.Preferences{Levels: map[chat.ChannelType]chat.NotifyLevel{chat.Direct: chat.NotifyNothing}}}
+		}
+		if i%6 == 3 {
+			for _, m := range []store.Mark{store.MarkHidden, store.MarkRead} {
+				a.Marks = append(a.Marks, store.MarkChange{Channel: ch, UID: uids[i], Mark: m, At: int64(i)}, store.MarkChange{Channel: ch, UID: uids[(i+1)%44], Mark: m})
+			}
+		}
+		if err := e.Append(e.ctx, a); err != nil {
+			e.Fatal(err)
+		}
+	}
+	some := 0
+	for range 2 {
+		sights, err := e.PushSights(e.ctx, app, chat.Direct, channel, users, uids)
+		if err != nil || len(sights) != len(users) {
+			e.Fatalf("%d sights, %v", len(sights), err)
+		}
+		for i, user := range users {
+			ch := store.ChannelRef{App: app, Owner: user, Type: chat.Direct, Channel: channel}
+			var want store.PushSight
+			if want.User, err = e.User(e.ctx, app, user); chat.KindOf(err) == chat.KindNoUser {
+				want.User, err = nil, nil
+			}
+			errs := []error{err}
+			want.Cursors, err = e.Devices(e.ctx, app, user)
+			errs = append(errs, err)
+			want.View, err = e.View(e.ctx, ch)
+			errs = append(errs, err)
+			want.Preferences, err = e.Preferences(e.ctx, app, user)
+			errs = append(errs, err)
+			want.Marks, err = e.Marks(e.ctx, ch, uids[i], uids[i])
+			if err := errors.Join(append(errs, err)...); err != nil {
+				e.Fatal(err)
+			}
+			if !reflect.DeepEqual(sights[i], want) {
+				e.Errorf("%q:\n got %+v\nwant %+v", user, sights[i], want)
+			}
+			if !reflect.DeepEqual(want, store.PushSight{}) {
+				some++
+			}
+		}
+		e.reopen()
+	}
+	if some < 40 {
+		e.Errorf("only of %d is anything known", some)
+	}
+	if sights, err := e.PushSights(e.ctx, 2, chat.Direct, channel, users, uids); err != nil || !reflect.DeepEqual(sights, make([]store.PushSight, len(users))) {
+		e.Errorf("in another app: %+v, %v", sights, err)
+	}
+	if sights, err := e.PushSights(e.ctx, app, chat.Direct, channel, nil, nil); err != nil || len(sights) != 0 {
+		e.Errorf("of nobody: %+v, %v", sights, err)
+	}
+	_, err := e.PushSights(e.ctx, app, chat.Direct, channel, users, uids[1:])
+	e.wantKind(err, chat.KindInvalid)
+	_, err = e.PushSights(e.ctx, app, chat.Direct, channel, []string{string(make([]byte, 300))}, uids[:1])
+	e.wantKind(err, chat.KindTooLong)
 }
 
 func testPushDevices(e *env) {

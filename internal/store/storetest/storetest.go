@@ -101,6 +101,7 @@ func Run(t *testing.T, newPlace func(*testing.T) Place) {
 		{"Wanting", testWanting},
 		{"Devices", testDevices},
 		{"PushDevices", testPushDevices},
+		{"PushSights", testPushSights},
 		{"PushTokenMoves", testPushTokenMoves},
 		{"PushTokensAtOnce", testPushTokensAtOnce},
 		{"PushTokenNew", testPushTokenNew},
