@@ -62,7 +62,7 @@ var layers = map[string][]string{
 	},
 	// What it sends goes through the server API, which it knows as a handler.
 	"internal/console": {"internal/chat"},
-	"internal/admin":   {"internal/chat"},
+	"internal/admin":   {"internal/chat", "internal/push"},
 
 	// The node knows everything that runs in it, and none of its clients.
 	"internal/node": {

@@ -16,6 +16,7 @@ import (
 type pushCmd struct {
 	Credential pushCredentialCmd `cmd:"" help:"Set, list and remove what push providers know an app by."`
 	Template   pushTemplateCmd   `cmd:"" help:"Set, list and remove the texts of pushes."`
+	Check      pushCheckCmd      `cmd:"" help:"Ask the providers whether they take the app's credentials. Nobody is notified."`
 }
 
 type pushCredentialCmd struct {
@@ -41,6 +42,7 @@ type pushCredentialSetCmd struct {
 	pushKeyArgs
 	Fields  []string `arg:"" name:"name=value" help:"Fields, such as keyId=ABCDE12345. name=@FILE reads the value from a file, and name=@- from standard input, so that secrets stand in no list of processes. docs/server-api.md names them."`
 	BaseURL string   `placeholder:"URL" help:"Ask this address in place of the provider's, such as a relay's."`
+	Check   bool     `help:"Ask the provider first, by the running node, and set nothing that it refuses."`
 }
 
 // Run stores a credential.
@@ -62,8 +64,65 @@ func (c *pushCredentialSetCmd) Run(ctx context.Context, s *streams) error {
 		fields[name] = value
 	}
 	return withApp(ctx, c.common, c.appFlags, func(o *owner, key string) error {
-		return o.SetPushCredential(ctx, key, c.key(), c.BaseURL, fields)
+		said, err := o.SetPushCredential(ctx, key, c.key(), c.BaseURL, fields, c.Check)
+		switch {
+		case err != nil || !c.Check:
+			return err
+		case c.JSON:
+			return s.json(said)
+		case said.Advice != "":
+			fmt.Fprintf(s.err, "set, but its provider's answer is %s (%s): %s\n", said.Code, said.Verdict, said.Advice)
+		}
+		return nil
 	})
+}
+
+type pushCheckCmd struct {
+	common
+	appFlags
+	Provider    string `arg:"" optional:"" help:"APNs, FCM, HW, HONOR, MI, OPPO, VIVO, OHOS or MEIZU. All when absent."`
+	Package     string `aliases:"bundle" placeholder:"PACKAGE" help:"Only what is set for this package."`
+	Environment string `placeholder:"NAME" help:"Only what is set for this environment of APNs, production or sandbox."`
+}
+
+// Run has the node ask, and fails when a provider does not say that it takes a
+// credential.
+func (c *pushCheckCmd) Run(ctx context.Context, s *streams) error {
+	var list []admin.PushChecked
+	err := withApp(ctx, c.common, c.appFlags, func(o *owner, key string) (err error) {
+		list, err = o.CheckPushCredentials(ctx, key, admin.PushKey{Provider: c.Provider, Package: c.Package, Environment: c.Environment})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		err = s.json(list)
+	} else {
+		w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
+		for _, l := range list {
+			fmt.Fprintln(w, strings.Join([]string{l.Provider, orDash(l.Package), orDash(l.Environment), orDash(l.KeyID), l.Verdict, l.Class, orDash(l.Code)}, "\t"))
+			if l.Advice != "" {
+				fmt.Fprintf(w, "\t%s\n", l.Advice)
+			}
+		}
+		err = w.Flush()
+	}
+	bad := 0
+	for _, l := range list {
+		if l.Verdict != "good" {
+			bad++
+		}
+	}
+	switch {
+	case err != nil:
+		return err
+	case len(list) == 0:
+		return errors.New("there is no such credential; parley push credential list shows those there are")
+	case bad > 0:
+		return fmt.Errorf("%d of %d credentials are not known to be good", bad, len(list))
+	}
+	return nil
 }
 
 // maxSecretFile is more than any key or account has.

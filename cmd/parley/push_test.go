@@ -7,6 +7,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/parleychat/parley/internal/push/pushtest"
 )
 
 func TestPushCommands(t *testing.T) {
@@ -83,4 +86,69 @@ func TestPushCommands(t *testing.T) {
 	must("", "push", "template", "remove", "order")
 	must("", "push", "template", "list")
 	must("[]", "push", "template", "list", "--json")
+}
+
+func TestPushCheckCommand(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	data, ca := filepath.Join(dir, "data"), filepath.Join(dir, "ca.pem")
+	server, err := pushtest.NewServer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Close)
+	sim := pushtest.NewVIVO(pushtest.Options{})
+	address, err := server.Serve(sim, "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(ca, server.CA, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run := func(code int, out, errOut string, args ...string) {
+		t.Helper()
+		gotOut, gotErr, got := do(t.Context(), append(args, "--data", data)...)
+		if got != code || !strings.Contains(strings.Join(strings.Fields(gotOut), " "), out) || (out == "") != (gotOut == "") || !strings.Contains(gotErr, errOut) || strings.Contains(gotErr, "hush") {
+			t.Errorf("%v: code %d, %q, %q; want %d, %q, %q", args, got, gotOut, gotErr, code, out, errOut)
+		}
+	}
+	good := sim.Credential(address).Fields
+	set := func(secret string, more ...string) []string {
+		return append([]string{"push", "credential", "set", "VIVO", "--base-url", address, "appId=" + good["appId"], "appKey=" + good["appKey"], "appSecret=" + secret}, more...)
+	}
+	run(exitDone, "app key", "", "app", "create", "shop")
+	run(exitNoNode, "", "", "push", "check")
+	run(exitNoNode, "", "", set(good["appSecret"], "--check")...)
+
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if _, errOut, code := do(ctx, "serve", "--data", data, "--listen", "127.0.0.1:0", "--push-ca", ca); code != exitDone {
+			t.Errorf("serve: code %d, %s", code, errOut)
+		}
+	}()
+	t.Cleanup(func() {
+		stop()
+		<-ended
+	})
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if _, err := os.Stat(filepath.Join(data, "listen")); err == nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the server did not start")
+		}
+	}
+
+	run(exitFailed, "", "there is no such credential", "push", "check")
+	run(exitUsage, "", "credential: was refused with", set("hush", "--check")...)
+	run(exitFailed, "", "there is no such credential", "push", "check")
+	run(exitDone, "", "", set(good["appSecret"], "--check")...)
+	run(exitDone, "VIVO - - "+good["appId"]+" good accepted 0", "", "push", "check")
+	run(exitDone, `"verdict":"good"`, "", "push", "check", "vivo", "--json")
+	run(exitFailed, "", "there is no such credential", "push", "check", "MI")
+	run(exitDone, "", "", set("hush")...)
+	run(exitFailed, "refused config_halt", "1 of 1 credentials are not known to be good", "push", "check")
+	run(exitUsage, "", "provider: one of", "push", "check", "GCM")
 }

@@ -32,8 +32,12 @@ type API interface {
 
 	// PushCredentials lists what providers know the app by, without what is secret.
 	PushCredentials(ctx context.Context, key string) ([]PushCredential, error)
-	// SetPushCredential puts a credential in place of the one for the same.
-	SetPushCredential(ctx context.Context, key string, k PushKey, baseURL string, fields map[string]string) error
+	// SetPushCredential puts a credential in place of the one for the same. With
+	// check its provider is asked before, and one that it refuses is not set.
+	SetPushCredential(ctx context.Context, key string, k PushKey, baseURL string, fields map[string]string, check bool) (PushVerdict, error)
+	// CheckPushCredentials has the running node ask providers about the app's
+	// credentials: those for what k says, as far as it says it.
+	CheckPushCredentials(ctx context.Context, key string, k PushKey) ([]PushChecked, error)
 	// RemovePushCredential forgets one; that there is none is no error.
 	RemovePushCredential(ctx context.Context, key string, k PushKey) error
 	// PushTemplates lists the app's templates, by id.
@@ -99,6 +103,7 @@ type Service struct {
 	directory Directory
 	node      Node
 	demo      func() DemoLink // nil without a live page
+	pushes    Pushes          // nil where no node runs
 }
 
 var _ API = (*Service)(nil)

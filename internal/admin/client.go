@@ -76,9 +76,13 @@ func (c *Client) PushCredentials(ctx context.Context, key string) ([]PushCredent
 }
 
 // SetPushCredential implements API.
-func (c *Client) SetPushCredential(ctx context.Context, key string, k PushKey, baseURL string, fields map[string]string) error {
-	_, err := call[struct{}](ctx, c, http.MethodPut, "/apps/"+url.PathEscape(key)+"/push/credentials", credentialRequest{k, baseURL, fields})
-	return err
+func (c *Client) SetPushCredential(ctx context.Context, key string, k PushKey, baseURL string, fields map[string]string, check bool) (PushVerdict, error) {
+	return call[PushVerdict](ctx, c, http.MethodPut, "/apps/"+url.PathEscape(key)+"/push/credentials", credentialRequest{k, baseURL, fields, check})
+}
+
+// CheckPushCredentials implements API.
+func (c *Client) CheckPushCredentials(ctx context.Context, key string, k PushKey) ([]PushChecked, error) {
+	return call[[]PushChecked](ctx, c, http.MethodPost, "/apps/"+url.PathEscape(key)+"/push/credentials/check", k)
 }
 
 // RemovePushCredential implements API.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/parleychat/parley/internal/chat"
+	"github.com/parleychat/parley/internal/push"
 )
 
 // A PushKey says what a credential is for.
@@ -39,6 +40,30 @@ type PushText struct {
 	Title    string `json:"title,omitempty"`
 	Body     string `json:"body"`
 }
+
+// A PushVerdict is what a provider says of a credential: the verdict is good,
+// refused or unknown, and empty where nobody was asked.
+type PushVerdict struct {
+	Verdict string `json:"verdict"`
+	Class   string `json:"class"`
+	Code    string `json:"code"`
+	Advice  string `json:"advice,omitempty"`
+}
+
+// A PushChecked is a credential, and what its provider says of it.
+type PushChecked struct {
+	PushCredential
+	PushVerdict
+}
+
+// Pushes asks providers.
+type Pushes interface {
+	Check(ctx context.Context, c *chat.PushCredential) push.Verdict
+	CheckAll(ctx context.Context, app *chat.App, about func(*chat.PushCredential) bool) ([]push.Checked, error)
+}
+
+// OfferPushes says who asks providers. It is called before the service is served.
+func (s *Service) OfferPushes(p Pushes) { s.pushes = p }
 
 // PushDirectory is as much of a directory as has to do with push.
 type PushDirectory interface {
@@ -77,27 +102,68 @@ func (s *Service) PushCredentials(ctx context.Context, key string) ([]PushCreden
 	list, err := s.directory.PushCredentials(ctx, app)
 	out := []PushCredential{}
 	for i := range list {
-		c := &list[i]
-		out = append(out, PushCredential{
-			PushKey: PushKey{c.Provider.String(), c.Package, c.Environment.String()},
-			KeyID:   c.KeyID(), Fingerprint: c.Fingerprint(), BaseURL: c.BaseURL, Since: time.UnixMilli(c.Since).UTC(),
-		})
+		out = append(out, described(&list[i]))
+	}
+	return out, err
+}
+
+// described is what may be known of a credential.
+func described(c *chat.PushCredential) PushCredential {
+	return PushCredential{
+		PushKey: PushKey{c.Provider.String(), c.Package, c.Environment.String()},
+		KeyID:   c.KeyID(), Fingerprint: c.Fingerprint(), BaseURL: c.BaseURL, Since: time.UnixMilli(c.Since).UTC(),
+	}
+}
+
+func verdict(v *push.Verdict) PushVerdict {
+	return PushVerdict{Verdict: v.Word(), Class: v.Class.String(), Code: v.Code, Advice: v.Advice()}
+}
+
+// CheckPushCredentials implements API.
+func (s *Service) CheckPushCredentials(ctx context.Context, key string, k PushKey) ([]PushChecked, error) {
+	app, err := s.app(key)
+	if err != nil {
+		return nil, err
+	}
+	about, err := chat.PushCredentialsAbout(k.Provider, "", k.Package, k.Environment)
+	if err != nil {
+		return nil, err
+	}
+	if s.pushes == nil {
+		return nil, ErrNotRunning
+	}
+	list, err := s.pushes.CheckAll(ctx, app, about)
+	out := []PushChecked{}
+	for i := range list {
+		out = append(out, PushChecked{described(&list[i].Credential), verdict(&list[i].Verdict)})
 	}
 	return out, err
 }
 
 // SetPushCredential implements API.
-func (s *Service) SetPushCredential(ctx context.Context, key string, k PushKey, baseURL string, fields map[string]string) error {
+func (s *Service) SetPushCredential(ctx context.Context, key string, k PushKey, baseURL string, fields map[string]string, check bool) (said PushVerdict, err error) {
 	app, err := s.app(key)
 	if err != nil {
-		return err
+		return said, err
 	}
 	c, err := k.credential()
 	if err != nil {
-		return err
+		return said, err
 	}
 	c.BaseURL, c.Fields = baseURL, maps.Clone(fields)
-	return s.directory.SetPushCredential(ctx, app, &c, true)
+	if check {
+		if err := c.Check(); err != nil {
+			return said, err
+		}
+		if s.pushes == nil {
+			return said, ErrNotRunning
+		}
+		v := s.pushes.Check(ctx, &c)
+		if said = verdict(&v); said.Verdict == push.VerdictRefused {
+			return said, chat.Invalid("credential", v.Refusal())
+		}
+	}
+	return said, s.directory.SetPushCredential(ctx, app, &c, true)
 }
 
 // RemovePushCredential implements API.

@@ -35,6 +35,7 @@ type (
 		Key     PushKey           `json:"key"`
 		BaseURL string            `json:"baseUrl"`
 		Fields  map[string]string `json:"fields"`
+		Check   bool              `json:"check"`
 	}
 	templateRequest struct {
 		ID string `json:"templateId"`
@@ -73,7 +74,10 @@ func NewServer(s *Service, logger *slog.Logger) *Server {
 		return s.PushCredentials(ctx, r.PathValue("key"))
 	})
 	handle(mux, "PUT /apps/{key}/push/credentials", logger, func(ctx context.Context, r *http.Request, q credentialRequest) (any, error) {
-		return struct{}{}, s.SetPushCredential(ctx, r.PathValue("key"), q.Key, q.BaseURL, q.Fields)
+		return s.SetPushCredential(ctx, r.PathValue("key"), q.Key, q.BaseURL, q.Fields, q.Check)
+	})
+	handle(mux, "POST /apps/{key}/push/credentials/check", logger, func(ctx context.Context, r *http.Request, q PushKey) (any, error) {
+		return s.CheckPushCredentials(ctx, r.PathValue("key"), q)
 	})
 	handle(mux, "DELETE /apps/{key}/push/credentials", logger, func(ctx context.Context, r *http.Request, q PushKey) (any, error) {
 		return struct{}{}, s.RemovePushCredential(ctx, r.PathValue("key"), q)

@@ -184,6 +184,31 @@ func (c *PushCredential) SameKey(o *PushCredential) bool {
 	return c.Provider == o.Provider && c.Package == o.Package && c.Environment == o.Environment
 }
 
+// PushCredentialsAbout picks credentials by what they are for: each of the names
+// that is given must be theirs.
+func PushCredentialsAbout(provider, bundle, pack, environment string) (about func(*PushCredential) bool, err error) {
+	var p PushProvider
+	if provider != "" {
+		if p, err = ParsePushProvider(provider); err != nil {
+			return nil, err
+		}
+	}
+	if pack, err = PushPackage(bundle, pack); err != nil {
+		return nil, err
+	}
+	of := p
+	if of == 0 {
+		of = APNs // the only one that has any
+	}
+	e, err := ParsePushEnvironment(of, environment)
+	if err != nil {
+		return nil, err
+	}
+	return func(c *PushCredential) bool {
+		return (p == 0 || c.Provider == p) && (pack == "" || c.Package == pack) && (e == NoEnvironment || c.Environment == e)
+	}, nil
+}
+
 // KeyID is what the provider calls the credential by, which is not secret.
 func (c *PushCredential) KeyID() string {
 	for _, name := range [...]string{"keyId", "clientId", "appId", "appKey"} {

@@ -73,6 +73,7 @@ func (n *Node) openDoors(background context.Context, d *directory.Directory) err
 		return err
 	}
 	n.tracer.AttachPush(n.pushes)
+	n.service.OfferPushes(n.pushes)
 	calls := serverapi.New(serverapi.Options{
 		Directory: d, Courier: n.courier, Presence: n.gateway, Tracer: n.tracer, Pushes: n.pushes,
 		Now: n.now, Logger: n.logger, Metrics: n.registry,

@@ -117,10 +117,11 @@ var coveredBy = map[string][]string{
 	"setPushCredential":              {"serverapi.TestPushCredentials", "serverapi.TestPushCredentialsRefused"},
 	"removePushCredential":           {"serverapi.TestPushCredentials"},
 	"listPushCredentials":            {"serverapi.TestPushCredentials"},
+	"checkPushCredentials":           {"serverapi.TestCheckPushCredentials", "node.TestPushCheck"},
 	"setPushTemplate":                {"serverapi.TestPushTemplates", "serverapi.TestPushTemplatesRefused"},
 	"removePushTemplate":             {"serverapi.TestPushTemplates"},
 	"listPushTemplates":              {"serverapi.TestPushTemplates"},
-	"previewPush":                    {"serverapi.TestPreviewPush", "serverapi.TestPreviewPushRefused"},
+	"previewPush":                    {"serverapi.TestPreviewPush", "serverapi.TestPreviewPushCuts", "serverapi.TestPreviewPushRefused", "node.TestPushPreview"},
 
 	"traceMessage": {"serverapi.TestTrace", "serverapi.TestTraceOfChanges", "serverapi.TestTraceRefused", "gateway.TestTraceOfSessions", "node.TestTraceOverRestart", "e2e.TestWhatBecomesOfMessages"},
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/parleychat/parley/internal/chat"
+	"github.com/parleychat/parley/internal/push"
 	"github.com/parleychat/parley/internal/push/dispatch"
 )
 
@@ -46,6 +47,12 @@ func (noPush) PushTemplates(context.Context, chat.AppID) ([]chat.PushTemplate, e
 func (noPush) PutPushTemplate(context.Context, chat.AppID, *chat.PushTemplate) error { return nil }
 
 func (noPush) RemovePushTemplate(context.Context, chat.AppID, string) error { return nil }
+
+func (noPush) Check(context.Context, *chat.PushCredential) push.Verdict { return push.Verdict{} }
+
+func (noPush) CheckAll(context.Context, *chat.App, func(*chat.PushCredential) bool) ([]push.Checked, error) {
+	return nil, nil
+}
 
 func (noPush) Preview(_ context.Context, _ *chat.App, _ *chat.Message, users []string) ([]dispatch.Preview, error) {
 	return make([]dispatch.Preview, len(users)), nil

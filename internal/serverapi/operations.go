@@ -143,6 +143,7 @@ var operations = []operation{
 	{name: "setPushCredential", path: "/v4x/push/credential/set", limit: defaultLimit, serve: setPushCredential},
 	{name: "removePushCredential", path: "/v4x/push/credential/remove", limit: defaultLimit, serve: removePushCredential},
 	{name: "listPushCredentials", path: "/v4x/push/credential/list", limit: defaultLimit, serve: listPushCredentials},
+	{name: "checkPushCredentials", path: "/v4x/push/credential/check", limit: defaultLimit, serve: checkPushCredentials},
 	{name: "setPushTemplate", path: "/v4x/push/template/set", limit: defaultLimit, serve: setPushTemplate},
 	{name: "removePushTemplate", path: "/v4x/push/template/remove", limit: defaultLimit, serve: removePushTemplate},
 	{name: "listPushTemplates", path: "/v4x/push/template/list", limit: defaultLimit, serve: listPushTemplates},

@@ -25,14 +25,26 @@ func init() { archiveTables[previewPath] = previewFields.Names() }
 type speller struct {
 	push.Adapter
 	provider chat.PushProvider
+	secret   string
 	now      func() time.Time
+}
+
+// Check answers by what the secret is.
+func (s *speller) Check(context.Context) push.Result {
+	switch s.secret {
+	case "wrong":
+		return push.Result{Class: push.ConfigHalt, Code: "10200"}
+	case "away":
+		return push.Result{Class: push.Retry, Code: "connect"}
+	}
+	return push.Result{Class: push.Accepted, Code: "0"}
 }
 
 func newSpeller(c *chat.PushCredential, now func() time.Time) (push.Adapter, error) {
 	if c.Fields["appId"] == "666" {
 		return nil, fmt.Errorf("appId: is of no use")
 	}
-	return &speller{provider: c.Provider, now: now}, nil
+	return &speller{provider: c.Provider, secret: c.Fields["appSecret"], now: now}, nil
 }
 
 func (s *speller) Render(n *push.Notification) (push.Request, error) {

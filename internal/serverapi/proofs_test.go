@@ -183,6 +183,7 @@ var proofs = map[string]proof{
 	"setPushCredential":              {effect: changes, bodies: []string{`{"provider":"MI","package":"new","credential":{"appSecret":"s"}}`}},
 	"removePushCredential":           {effect: changes, bodies: []string{`{"provider":"MI","package":"gone"}`}},
 	"listPushCredentials":            {effect: reads, bodies: []string{`{}`}},
+	"checkPushCredentials":           {effect: reads, bodies: []string{`{}`}},
 	"setPushTemplate":                {effect: changes, bodies: []string{`{"templateId":"new","defaultLanguage":"en","languages":[{"language":"en","body":"x"}]}`}},
 	"removePushTemplate":             {effect: changes, bodies: []string{`{"templateId":"gone"}`}},
 	"listPushTemplates":              {effect: reads, bodies: []string{`{}`}},

@@ -7,6 +7,7 @@ import (
 
 	"github.com/parleychat/parley/internal/chat"
 	"github.com/parleychat/parley/internal/fields"
+	"github.com/parleychat/parley/internal/push"
 )
 
 // pushDeviceRequest holds the fields of the operations about devices that are
@@ -130,6 +131,7 @@ func appendPushDevice(b []byte, d *chat.PushDevice) []byte {
 type credentialRequest struct {
 	provider, environment, bundle, pack string
 	baseURL                             string
+	check                               bool
 	values                              map[string]string
 }
 
@@ -146,12 +148,14 @@ var (
 
 	setCredentialFields = fields.NewTable(append(slices.Clone(credentialKeyFields),
 		fields.Text("baseUrl", func(q *credentialRequest) *string { return &q.baseURL }),
+		fields.Switch("check", func(q *credentialRequest) *bool { return &q.check }),
 		fields.Object("credential", credentialValues, func(q *credentialRequest) *map[string]string {
 			q.values = map[string]string{}
 			return &q.values
 		}),
 	)...)
 	removeCredentialFields = fields.NewTable(credentialKeyFields...)
+	checkCredentialFields  = fields.NewTable(credentialKeyFields...)
 	listCredentialFields   = fields.NewTable[credentialRequest]()
 )
 
@@ -196,15 +200,87 @@ func setPushCredential(c *call) error {
 		return err
 	}
 	cred.Fields, cred.BaseURL = q.values, q.baseURL
-	err = c.api.directory.SetPushCredential(c.r.Context(), c.app, &cred, false)
-	if e, ok := err.(*chat.Error); ok && slices.Contains(chat.PushFieldNames(), e.Field) {
-		err = fields.Within("credential", err)
+	var checked *push.Checked
+	if q.check {
+		if err := checkedForm(&cred); err != nil {
+			return err
+		}
+		checked = &push.Checked{Credential: cred, Verdict: c.api.pushes.Check(c.r.Context(), &cred)}
+		if checked.Word() == push.VerdictRefused {
+			return chat.Invalid("credential", checked.Refusal())
+		}
 	}
+	if err := withinCredential(c.api.directory.SetPushCredential(c.r.Context(), c.app, &cred, false)); err != nil {
+		return err
+	}
+	if checked == nil {
+		c.done()
+		return nil
+	}
+	b := append(c.out, `{"code":0,"result":{"check":{`...)
+	c.out = append(appendVerdict(b, &checked.Verdict), `}}}`...)
+	return nil
+}
+
+// checkedForm is what setting the credential would refuse without its provider.
+func checkedForm(cred *chat.PushCredential) error {
+	err := cred.Check()
+	if err == nil {
+		err = cred.CheckReach()
+	}
+	return withinCredential(err)
+}
+
+// withinCredential names the fields of credentials as they stand in requests.
+func withinCredential(err error) error {
+	if e, ok := err.(*chat.Error); ok && slices.Contains(chat.PushFieldNames(), e.Field) {
+		return fields.Within("credential", err)
+	}
+	return err
+}
+
+func checkPushCredentials(c *call) error {
+	var q credentialRequest
+	if err := decode(c, checkCredentialFields, &q); err != nil {
+		return err
+	}
+	about, err := chat.PushCredentialsAbout(q.provider, q.bundle, q.pack, q.environment)
 	if err != nil {
 		return err
 	}
-	c.done()
+	if err := c.spend(); err != nil {
+		return err
+	}
+	list, err := c.api.pushes.CheckAll(c.r.Context(), c.app, about)
+	if err != nil {
+		return err
+	}
+	b := append(c.out, `{"code":0,"result":{"credentials":[`...)
+	for i := range list {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendCredential(b, &list[i].Credential)
+		b = append(b[:len(b)-1], ',')
+		b = append(appendVerdict(b, &list[i].Verdict), '}')
+	}
+	c.out = append(b, `]}}`...)
 	return nil
+}
+
+// appendVerdict appends the members about what a provider says of a credential.
+func appendVerdict(b []byte, v *push.Verdict) []byte {
+	b = append(b, `"verdict":"`...)
+	b = append(b, v.Word()...)
+	b = append(b, `","class":"`...)
+	b = append(b, v.Class.String()...)
+	b = append(b, `","code":`...)
+	b = appendQuoted(b, v.Code)
+	if advice := v.Advice(); advice != "" {
+		b = append(b, `,"advice":`...)
+		b = appendQuoted(b, advice)
+	}
+	return b
 }
 
 func removePushCredential(c *call) error {

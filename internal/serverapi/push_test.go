@@ -26,6 +26,7 @@ const (
 	setCredential    = "/v4x/push/credential/set"
 	removeCredential = "/v4x/push/credential/remove"
 	listCredentials  = "/v4x/push/credential/list"
+	checkCredentials = "/v4x/push/credential/check"
 	setTemplate      = "/v4x/push/template/set"
 	removeTemplate   = "/v4x/push/template/remove"
 	listTemplates    = "/v4x/push/template/list"
@@ -38,6 +39,7 @@ func init() {
 	archiveTables[setCredential] = setCredentialFields.Names()
 	archiveTables[removeCredential] = removeCredentialFields.Names()
 	archiveTables[listCredentials] = listCredentialFields.Names()
+	archiveTables[checkCredentials] = checkCredentialFields.Names()
 	archiveTables[setTemplate] = setTemplateFields.Names()
 	archiveTables[removeTemplate] = removeTemplateFields.Names()
 	archiveTables[listTemplates] = listTemplateFields.Names()
@@ -409,4 +411,65 @@ func TestManualHasCredentials(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestCheckPushCredentials(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.wantResult(checkCredentials, `{}`, `{"credentials":[]}`)
+	set := func(pack, appID, secret, more string) *reply {
+		t.Helper()
+		return w.call(setCredential, fmt.Sprintf(`{"provider":"VIVO","package":%q,"credential":{"appId":%q,"appKey":"k","appSecret":%q}%s}`, pack, appID, secret, more))
+	}
+	const refusal = ": the provider refuses it: look the code up in its console or documentation, compare id, secret, package and environment, and see that push is switched on there"
+	// Asked before it is set, only a refusal keeps it out.
+	set("good", "1", "hush", `,"check":1`).want(t, 200, 0, "")
+	set("bad", "1", "wrong", `,"check":1`).want(t, 400, 1002, `credential: was refused with "10200"`+refusal)
+	set("broken", "666", "hush", `,"check":1`).want(t, 400, 1002, "credential: it cannot be used: appId: is of no use")
+	set("bad", "1", "", `,"check":1`).want(t, 400, 1002, "credential.appSecret: is required for VIVO")
+	w.call(setCredential, `{"provider":"VIVO","check":1,"baseUrl":"https://localhost","credential":{"appId":"1","appKey":"k","appSecret":"s"}}`).want(t, 400, 1002,
+		"baseUrl: only the server's owner sets it, with the command parley push credential set")
+	if r := set("away", "1", "away", `,"check":1`); r.Body != `{"code":0,"result":{"check":{"verdict":"unknown","class":"retry","code":"connect","advice":"the provider did not answer: see that its address can be reached from here, and with push-ca that its certificate is trusted"}}}` {
+		t.Errorf("%s", r.Body)
+	}
+	if r := set("good", "1", "hush", `,"check":true`); r.Body != `{"code":0,"result":{"check":{"verdict":"good","class":"accepted","code":"0"}}}` {
+		t.Errorf("%s", r.Body)
+	}
+	// Not asked, it is set whatever its provider thinks.
+	set("bad", "1", "wrong", "").want(t, 200, 0, "")
+	set("broken", "666", "hush", "").want(t, 200, 0, "")
+	w.call(setCredential, `{"provider":"MEIZU","credential":{"appId":"7","appSecret":"hush"}}`).want(t, 200, 0, "")
+
+	check := func(body string, want ...string) {
+		t.Helper()
+		r := w.call(checkCredentials, body)
+		r.want(t, 200, 0, "")
+		var v struct {
+			Result struct {
+				Credentials []struct{ Provider, Package, KeyID, Verdict, Class, Code, Advice string }
+			}
+		}
+		if err := json.Unmarshal([]byte(r.Body), &v); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, c := range v.Result.Credentials {
+			got = append(got, strings.Join([]string{c.Provider, c.Package, c.KeyID, c.Verdict, c.Class, c.Code}, " "))
+			if (c.Advice == "") != (c.Verdict == "good") {
+				t.Errorf("%+v", c)
+			}
+		}
+		if strings.Join(got, ", ") != strings.Join(want, ", ") || strings.Contains(r.Body, "hush") {
+			t.Errorf("%s: %s", body, r.Body)
+		}
+	}
+	check(`{}`, "VIVO away 1 unknown retry connect", "VIVO bad 1 refused config_halt 10200", "VIVO broken 666 refused config_halt credential",
+		"VIVO good 1 good accepted 0", "MEIZU  7 good accepted 0")
+	check(`{"provider":"meizu"}`, "MEIZU  7 good accepted 0")
+	check(`{"package":"good"}`, "VIVO good 1 good accepted 0")
+	check(`{"bundle":"good","provider":"MEIZU"}`)
+	check(`{"environment":"sandbox"}`)
+	w.call(checkCredentials, `{"provider":"GCM"}`).want(t, 400, 1002, "provider: one of APNs, FCM, HW, HONOR, MI, OPPO, VIVO, OHOS, MEIZU")
+	w.call(checkCredentials, `{"environment":"test"}`).want(t, 400, 1002, "")
+	w.call(checkCredentials, `{"provider":"MI","environment":"sandbox"}`).want(t, 400, 1002, "")
 }

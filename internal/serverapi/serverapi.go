@@ -28,6 +28,7 @@ import (
 	"github.com/parleychat/parley/internal/chat"
 	"github.com/parleychat/parley/internal/courier"
 	"github.com/parleychat/parley/internal/directory"
+	"github.com/parleychat/parley/internal/push"
 	"github.com/parleychat/parley/internal/push/dispatch"
 	"github.com/parleychat/parley/internal/trace"
 )
@@ -73,6 +74,10 @@ type Tracer interface {
 // Pushes notifies those who are away.
 type Pushes interface {
 	Preview(ctx context.Context, app *chat.App, m *chat.Message, users []string) ([]dispatch.Preview, error)
+	// Check asks the provider whether it takes the credential.
+	Check(ctx context.Context, c *chat.PushCredential) push.Verdict
+	// CheckAll asks about those of the app's credentials.
+	CheckAll(ctx context.Context, app *chat.App, about func(*chat.PushCredential) bool) ([]push.Checked, error)
 }
 
 // Options are what the API works with. Directory, Courier, Presence, Tracer and

@@ -47,6 +47,20 @@ func (s *lanes) lane(id store.PushLane, prepare ...func(*lane)) *lane {
 	return l
 }
 
+// tryNow has the lane, if it is halted, try one notification at once.
+func (s *lanes) tryNow(id store.PushLane) {
+	s.mu.Lock()
+	l := s.all[id]
+	s.mu.Unlock()
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	l.probeAt = time.Time{}
+	l.mu.Unlock()
+	l.nudge()
+}
+
 // end forgets a lane that has nothing to do, and reports whether it did: a job may
 // just have come.
 func (s *lanes) end(l *lane) bool {
