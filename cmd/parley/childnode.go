@@ -26,6 +26,8 @@ type childNode struct {
 	mu  sync.Mutex
 	log bytes.Buffer // what all its runs have logged
 
+	settings []string // arguments of serve besides
+
 	cmd    *exec.Cmd
 	exited chan error // has the outcome of cmd, for one reader
 }
@@ -66,7 +68,7 @@ func (n *childNode) start(ctx context.Context) error {
 		return err
 	}
 	// Not bound to ctx: an interrupt must not end the node before its clients.
-	n.cmd = exec.Command(self, "serve", "--data", n.dir, "--listen", n.address, "--shutdown-spread", "0s", "--no-banner")
+	n.cmd = exec.Command(self, append([]string{"serve", "--data", n.dir, "--listen", n.address, "--shutdown-spread", "0s", "--no-banner"}, n.settings...)...)
 	for _, v := range os.Environ() {
 		// Settings that are meant for another server are not for this one.
 		if !strings.HasPrefix(v, "PARLEY_") {

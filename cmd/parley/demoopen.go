@@ -296,14 +296,14 @@ func (d *busyChannel) one(ctx context.Context, l *demoLane, content string) (uid
 	return uid, shed, nil
 }
 
-// counter is the sum of a metric of the node over the series that have all of
-// the given labels.
-func (d *busyChannel) counter(ctx context.Context, name string, labels ...string) (int, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, d.srv.base+"/metrics", nil)
+// counter is the sum of a metric of a node over the series that have all of the
+// given labels.
+func counter(ctx context.Context, srv *server, name string, labels ...string) (int, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, srv.base+"/metrics", nil)
 	if err != nil {
 		return 0, err
 	}
-	resp, err := d.srv.http.Do(r)
+	resp, err := srv.http.Do(r)
 	if err != nil {
 		return 0, err
 	}

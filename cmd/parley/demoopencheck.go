@@ -40,11 +40,11 @@ func (d *busyChannel) compare(ctx context.Context) error {
 	}
 	counted := perClass{}
 	for _, class := range []chat.Priority{chat.PriorityLow, chat.PriorityHigh, chat.PriorityAllowlisted} {
-		if counted[class], err = d.counter(ctx, "parley_open_shed_total", fmt.Sprintf("class=%q", class)); err != nil {
+		if counted[class], err = counter(ctx, d.srv, "parley_open_shed_total", fmt.Sprintf("class=%q", class)); err != nil {
 			return err
 		}
 	}
-	dropped, err := d.counter(ctx, "parley_open_dropped_total")
+	dropped, err := counter(ctx, d.srv, "parley_open_dropped_total")
 	if err != nil {
 		return err
 	}

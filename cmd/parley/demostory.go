@@ -372,7 +372,12 @@ type news struct {
 }
 
 func connectDevice(ctx context.Context, srv *server, user, name, token string) (*device, error) {
-	data, err := json.Marshal(map[string]string{"deviceId": name})
+	return connectWith(ctx, srv, user, name, token, map[string]string{"deviceId": name})
+}
+
+// connectWith connects a device that says this of itself.
+func connectWith(ctx context.Context, srv *server, user, name, token string, says map[string]string) (*device, error) {
+	data, err := json.Marshal(says)
 	if err != nil {
 		return nil, err
 	}

@@ -306,6 +306,39 @@ func TestDemoOpen(t *testing.T) {
 	}
 }
 
+// Notifications on simulated phones, and the reasons of those who get none. The
+// command itself holds what phones were shown against what was to be.
+func TestDemoPush(t *testing.T) {
+	t.Parallel()
+	out, errOut, code := parley(t, "demo", "push")
+	if code != 0 || strings.Contains(out, "BROKEN") || strings.Count(out, "\n  kept    ") != 13 {
+		t.Fatalf("code %d\n%s%s", code, out, errOut)
+	}
+	for _, line := range []string{
+		`APNs   ada, en +"you have a new message\."  "Dinner at seven\?"  key 123456`,
+		`HONOR  dora, fr +"Zoë"  "Nouveau message"  key \d+`,
+		`-      quin +not notified: read \(.+\)`,
+		`OPPO   fei, zh-Hant-TW +"今晚"  "Zoë問：Who brings wine\?"  key \d+`,
+		`APNs   rosa, it +the other 35 are held as one, .+ 34 of them coalesced`,
+		`MI     emi, ja +"Zoë"  "Zoëがメッセージを取り消しました"  key \d+`,
+		`APNs   ada, en +"Zoë"  "Did you get my card\?"  badge 3  key \S+`,
+	} {
+		if !regexp.MustCompile(`(?m)^   \d\d:\d\d:\d\d\.\d{3}  ` + line + `$`).MatchString(out) {
+			t.Errorf("nothing is like %s in\n%s", line, out)
+		}
+	}
+	// Each recipient of the first message, what became of it for them, and each
+	// provider have a line of their own.
+	for _, line := range []string{
+		`ada +APNs en, APNs en +notified +\d+`, `lea +FCM en +reached_desktop: .+ +1`, `otto +HONOR de +banned: .+ +0`, `pia +- +no_device: .+ +0`,
+		`HW +\d+ +3 +0 +\d+ +1 +\d+`, `OHOS +2 +2 +0 +0 +0 +\d+`,
+	} {
+		if !regexp.MustCompile(`(?m)^  ` + line + `$`).MatchString(out) {
+			t.Errorf("no row is like %s in\n%s", line, out)
+		}
+	}
+}
+
 func TestServeRefuses(t *testing.T) {
 	t.Parallel()
 	s := start(t)
