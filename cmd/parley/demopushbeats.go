@@ -534,11 +534,11 @@ func (d *pushShow) recall(ctx context.Context) error {
 	list := d.shownTo(emi, began)
 	there := 0
 	for _, n := range d.theatre.sims[chat.MI].Screen(emi.token()) {
-		if n.Key == list[1].Key {
+		if n.Key == list[0].Key || n.Key == list[1].Key {
 			there++
 		}
 	}
-	d.check("a recall takes the place of what it recalls", there == 1 && list[1].Key == list[0].Key && list[1].Removes == uid, fmt.Sprintf("%d of the two on the screen", there))
+	d.check("a recall takes the place of what it recalls", there == 1 && list[1].Key == list[0].Key && list[1].Removes == uid, fmt.Sprintf("%d of the two is on the screen", there))
 	return nil
 }
 

@@ -20,7 +20,7 @@ type pushCmd struct {
 }
 
 type pushCredentialCmd struct {
-	Set    pushCredentialSetCmd    `cmd:"" help:"Set a credential. Nothing is pushed yet: it is kept for a later release."`
+	Set    pushCredentialSetCmd    `cmd:"" help:"Set a credential. Devices of the provider are notified from then on."`
 	List   pushCredentialListCmd   `cmd:"" help:"List the credentials, without what is secret."`
 	Remove pushCredentialRemoveCmd `cmd:"" help:"Forget a credential."`
 }
@@ -193,7 +193,7 @@ func (c *pushCredentialRemoveCmd) Run(ctx context.Context) error {
 }
 
 type pushTemplateCmd struct {
-	Set    pushTemplateSetCmd    `cmd:"" help:"Set a template. Nothing is pushed yet: it is kept for a later release."`
+	Set    pushTemplateSetCmd    `cmd:"" help:"Set a template, which messages name in pushExt.templateId."`
 	List   pushTemplateListCmd   `cmd:"" help:"List the templates."`
 	Remove pushTemplateRemoveCmd `cmd:"" help:"Forget a template."`
 }
