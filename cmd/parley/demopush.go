@@ -45,9 +45,10 @@ type pushShow struct {
 	kim     *device // is connected, and acknowledges
 	lea     *device // likewise, at a desk
 
-	reasons map[string]string // of the message that went to everybody, by user
-	due     map[string]int    // what each phone is to have been shown, by token
-	told    []pushtest.Shown  // what was printed
+	asked   map[chat.PushProvider]pushtest.Stats // about credentials, at the start
+	reasons map[string]string                    // of the message that went to everybody, by user
+	due     map[string]int                       // what each phone is to have been shown, by token
+	told    []pushtest.Shown                     // what was printed
 }
 
 // Run shows notifications.
@@ -66,7 +67,8 @@ func (c *demoPushCmd) Run(ctx context.Context, s *streams) (err error) {
 	return withDemoNode(c.Data, s, func(n *childNode) error {
 		n.settings = []string{"--push-ca", t.caFile(), "--push-grace", demoPushGrace, "--push-patience", demoPushPatience}
 		d := &pushShow{
-			promises: promises{streams: s, quiet: c.JSON}, cmd: c, node: n, theatre: t, reasons: map[string]string{}, due: map[string]int{},
+			promises: promises{streams: s, quiet: c.JSON}, cmd: c, node: n, theatre: t,
+			asked: map[chat.PushProvider]pushtest.Stats{}, reasons: map[string]string{}, due: map[string]int{},
 		}
 		if err := d.show(ctx); err != nil {
 			return err
@@ -76,7 +78,7 @@ func (c *demoPushCmd) Run(ctx context.Context, s *streams) (err error) {
 }
 
 func (d *pushShow) show(ctx context.Context) error {
-	d.say("Parley demo: who is notified of a message, in which words, and why somebody is not. The nine push providers are\nplayed here, by simulators that refuse what the real ones refuse. Times are UTC; of notifications with one key a phone shows the last.")
+	d.say("Parley demo: who is notified of a message, in which words, and why somebody is not. The nine push providers are\nplayed here, by simulators that refuse what the real ones refuse. Times are UTC. Of the notifications with one key\na phone shows the last.")
 	defer d.leave()
 	for _, beat := range []struct {
 		name string

@@ -124,23 +124,22 @@ func (d *pushShow) start(ctx context.Context) (err error) {
 	if d.srv, err = localServer(ctx, d.owner, ""); err != nil {
 		return err
 	}
-	d.step("A node starts at http://%s with --push-ca and --push-grace %s, and its owner tells it the credentials.", d.node.address, demoPushGrace)
+	d.step("A node starts at http://%s with --push-ca and --push-grace %s. Its owner tells it the credentials, and it\n   asks the providers about them first:", d.node.address, demoPushGrace)
+	good := 0
 	for _, p := range chat.PushProviders() {
 		c := d.theatre.sims[p].Credential(d.theatre.at[p])
-		if err := d.owner.SetPushCredential(ctx, d.srv.key, admin.PushKey{Provider: p.String()}, c.BaseURL, c.Fields); err != nil {
+		said, err := d.owner.SetPushCredential(ctx, d.srv.key, admin.PushKey{Provider: p.String()}, c.BaseURL, c.Fields, true)
+		if err != nil {
 			return fmt.Errorf("the credential for %s: %w", p, err)
 		}
+		if said.Verdict == "good" {
+			good++
+		}
+		d.say("   %-5s  %s  %s", p, c.BaseURL, said.Verdict)
+		// What was asked for this is not what it is about.
+		d.asked[p] = d.theatre.sims[p].Stats()
 	}
-	list, err := d.owner.PushCredentials(ctx, d.srv.key)
-	if err != nil {
-		return err
-	}
-	for _, c := range list {
-		d.say("   %-5s  %s  fingerprint %.12s", c.Provider, c.BaseURL, c.Fingerprint)
-	}
-	if len(list) != len(d.theatre.sims) {
-		return fmt.Errorf("the node knows %d credentials of %d", len(list), len(d.theatre.sims))
-	}
+	d.check("the providers take the credentials", good == len(d.theatre.sims), fmt.Sprintf("%d of %d", good, len(d.theatre.sims)))
 	if err := d.register(ctx); err != nil {
 		return err
 	}
