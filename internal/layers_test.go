@@ -74,7 +74,7 @@ var layers = map[string][]string{
 	},
 
 	// The load generator is a client, however near it sits.
-	"internal/bench": {"internal/chat", "internal/client", "internal/websocket"},
+	"internal/bench": {"internal/chat", "internal/client", "internal/push/pushtest", "internal/websocket"},
 
 	"cmd/parley": {
 		"internal/admin", "internal/bench", "internal/chat", "internal/client", "internal/gateway", "internal/node",

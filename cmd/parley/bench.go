@@ -13,7 +13,7 @@ type benchCmd struct {
 	fileFlag
 	jsonFlag
 	Data  string        `placeholder:"DIR" help:"Folder to make the servers' data folders in, so that the disk that matters is measured. They are removed. Without it the system's folder for temporary files is used."`
-	Cases []string      `arg:"" optional:"" help:"What to measure: direct, direct-1000, live, open (which is open-one, open-steady, open-rooms and open-flood), idle. All of them when absent."`
+	Cases []string      `arg:"" optional:"" help:"What to measure: direct, direct-1000, live, open (which is open-one, open-steady, open-rooms and open-flood), push (which is push-enqueue, push-apns, push-fcm and push-drain), idle. All of them when absent."`
 	Time  time.Duration `default:"10s" placeholder:"DURATION" help:"How long each case is under load."`
 
 	Set     []string `sep:"none" placeholder:"NAME=VALUE" help:"A setting of the servers that is not to be at its default, such as trace=false. Can be repeated."`

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/parleychat/parley/internal/chat"
 )
 
 // Options say what to measure.
@@ -30,7 +32,10 @@ type Options struct {
 }
 
 // Cases are the names of all cases, in the order in which they run.
-var Cases = []string{"direct", "direct-1000", "live", "open-one", "open-steady", "open-rooms", "open-flood", "idle"}
+var Cases = []string{"direct", "direct-1000", "live", "open-one", "open-steady", "open-rooms", "open-flood", "push-enqueue", "push-apns", "push-fcm", "push-drain", "idle"}
+
+// pushCases are what "push" stands for.
+var pushCases = []string{"push-enqueue", "push-apns", "push-fcm", "push-drain"}
 
 // openCases are what "open" stands for.
 var openCases = []string{"open-one", "open-steady", "open-rooms", "open-flood"}
@@ -43,6 +48,8 @@ type scale struct {
 	group        int           // direct-1000: recipients per request
 	participants int           // open
 	flooded      int           // open-flood: participants
+	pushes       int           // push-apns, push-fcm: notifications
+	queued       int           // push-drain: notifications
 	connections  int           // idle
 	ping         time.Duration // idle: interval
 	verify       time.Duration // longest time for reading back,
@@ -56,6 +63,7 @@ var fullScale = scale{
 	callers: 256, recipients: 16,
 	groupCallers: 16, group: 1000,
 	participants: 10_000, flooded: 1000,
+	pushes: 100_000, queued: 1_000_000,
 	connections: 15_000, ping: 5 * time.Second,
 	verify: 45 * time.Second, read: 20 * time.Second, deliver: 20 * time.Second, settle: 3 * time.Second, probe: time.Second,
 }
@@ -231,14 +239,18 @@ func (o *Options) measure(ctx context.Context, name string, m measure, r *Report
 type measure func(context.Context, *Options) (*Result, error)
 
 var measures = map[string][]measure{
-	"direct":      {direct},
-	"direct-1000": {directMany, directLong},
-	"live":        {live},
-	"open-one":    {openOne},
-	"open-steady": {openSteady},
-	"open-rooms":  {openRooms},
-	"open-flood":  {openFlood},
-	"idle":        {idle},
+	"direct":       {direct},
+	"direct-1000":  {directMany, directLong},
+	"live":         {live},
+	"open-one":     {openOne},
+	"open-steady":  {openSteady},
+	"open-rooms":   {openRooms},
+	"open-flood":   {openFlood},
+	"push-enqueue": {pushEnqueue},
+	"push-apns":    {pushThrough(chat.APNs, "push-apns")},
+	"push-fcm":     {pushThrough(chat.FCM, "push-fcm")},
+	"push-drain":   {pushDrain},
+	"idle":         {idle},
 }
 
 func choose(names []string) ([]string, error) {
@@ -250,10 +262,12 @@ func choose(names []string) ([]string, error) {
 		switch {
 		case n == "open":
 			chosen = append(chosen, openCases...)
+		case n == "push":
+			chosen = append(chosen, pushCases...)
 		case slices.Contains(Cases, n):
 			chosen = append(chosen, n)
 		default:
-			return nil, fmt.Errorf("no case %q: want all or some of %s, or open for all of its cases", n, strings.Join(Cases, ", "))
+			return nil, fmt.Errorf("no case %q: want all or some of %s, or open or push for all of their cases", n, strings.Join(Cases, ", "))
 		}
 	}
 	return chosen, nil
