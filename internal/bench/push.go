@@ -91,7 +91,7 @@ func (st *pushStage) open() error {
 // admit gives the server's app a credential for the provider.
 func (st *pushStage) admit(ctx context.Context, o *Options, srv *server) error {
 	c := st.sim.Credential("https://" + st.address)
-	args := []string{"push", "credential", "set", "--data=" + srv.data, "--app=" + srv.key, "--base-url=" + c.BaseURL, c.Provider.String(), "rate=1000000"}
+	args := []string{"push", "credential", "set", "--data=" + srv.data, "--app-key=" + srv.key, "--base-url=" + c.BaseURL, c.Provider.String(), "rate=1000000"}
 	for name, value := range c.Fields {
 		file := filepath.Join(srv.data, "bench-"+name)
 		if err := os.WriteFile(file, []byte(value), 0o600); err != nil {

@@ -43,6 +43,18 @@ type PushField struct {
 	check    func(field, value string) error
 }
 
+// ratePushField is of all providers' credentials: how many notifications a second
+// are sent with it, where that is not what the provider takes.
+var ratePushField = PushField{Name: "rate", Optional: true, check: checkPushRate}
+
+func pushFieldsOf(p PushProvider) []PushField {
+	list := pushFields[p]
+	if list == nil {
+		return nil
+	}
+	return append(slices.Clip(list), ratePushField)
+}
+
 var pushFields = map[PushProvider][]PushField{
 	APNs: {
 		{Name: "keyId", check: checkAppleID}, {Name: "teamId", check: checkAppleID},
@@ -89,11 +101,11 @@ var pushFields = map[PushProvider][]PushField{
 }
 
 // PushFields are the fields of the provider's credentials.
-func PushFields(p PushProvider) []PushField { return slices.Clone(pushFields[p]) }
+func PushFields(p PushProvider) []PushField { return pushFieldsOf(p) }
 
 // PushFieldNames are the names of all fields that credentials of any provider have.
 func PushFieldNames() []string {
-	names := map[string]bool{}
+	names := map[string]bool{ratePushField.Name: true}
 	for _, list := range pushFields {
 		for _, f := range list {
 			names[f.Name] = true
@@ -111,8 +123,8 @@ const (
 // Check says whether the credential could be one. Whether the provider takes it,
 // only the provider can say. Errors name the field and hold nothing of its value.
 func (c *PushCredential) Check() error {
-	list, known := pushFields[c.Provider]
-	if !known {
+	list := pushFieldsOf(c.Provider)
+	if list == nil {
 		return Invalid("provider", "is required")
 	}
 	names := make([]string, 0, len(list))
@@ -269,6 +281,17 @@ func oneOf(words ...string) func(field, v string) error {
 		}
 		return nil
 	}
+}
+
+// MaxPushRate is the most that a credential's rate can be, in notifications a
+// second.
+const MaxPushRate = 1_000_000
+
+func checkPushRate(field, v string) error {
+	if n, err := strconv.Atoi(v); err != nil || n < 1 || n > MaxPushRate {
+		return Invalidf(field, "a number from 1 to %d", MaxPushRate)
+	}
+	return nil
 }
 
 func checkSwitch(field, v string) error {

@@ -22,6 +22,9 @@ type Options struct {
 	// that credentials stay good when a simulator is started again. Without one they
 	// are made up.
 	Seed string
+	// Forget has phones remember nothing of what they were given, of which there may
+	// be too much: only Shown and the Stats tell.
+	Forget bool
 	// Strict has what may be said to one phone, and when, limited as tightly as the
 	// providers do it. Otherwise there are limits that hardly anything meets.
 	Strict bool
@@ -191,12 +194,14 @@ const maxLog = 1000
 func (s *Sim) show(n Shown) {
 	n.Provider, n.At = s.Provider, s.Now()
 	s.mu.Lock()
+	s.stats.Taken++
 	p := s.phones[n.Token]
 	if p == nil {
 		p = &Phone{Token: n.Token, RegisteredAt: n.At}
-		s.phones[n.Token] = p
+		if !s.options.Forget {
+			s.phones[n.Token] = p
+		}
 	}
-	s.stats.Taken++
 	if p.away {
 		if n.Expires.IsZero() || n.Expires.After(n.At) {
 			if k, ok := s.kind.(keeper); ok {
@@ -208,7 +213,9 @@ func (s *Sim) show(n Shown) {
 		s.mu.Unlock()
 		return
 	}
-	p.put(n)
+	if !s.options.Forget {
+		p.put(n)
+	}
 	s.mu.Unlock()
 	if s.options.Shown != nil {
 		s.options.Shown(n)
