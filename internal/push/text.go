@@ -92,7 +92,7 @@ func Compose(w *Words) (title, body string) {
 		content = w.Sender + ": " + content
 	}
 	text, _ := inWords(w.Template, w.Language, w.App)
-	fill := strings.NewReplacer("{sender}", w.Sender, "{content}", content)
+	fill := filler{w.Sender, content}
 
 	for _, body = range [...]string{s.mentioned(w.User), s.Message.Push.Content, fill.Replace(text.Body), content} {
 		if body = clean(body); body != "" {
@@ -105,6 +105,16 @@ func Compose(w *Words) (title, body string) {
 		}
 	}
 	return Truncate(title, MaxTitle, Characters), Truncate(body, maxBody, Characters)
+}
+
+// A filler fills in what a template leaves open.
+type filler struct{ sender, content string }
+
+func (f filler) Replace(text string) string {
+	if !strings.Contains(text, "{") {
+		return text
+	}
+	return strings.NewReplacer("{sender}", f.sender, "{content}", f.content).Replace(text)
 }
 
 // mentioned is what the sender said for those who are mentioned, to one of them.

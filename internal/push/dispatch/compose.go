@@ -38,15 +38,9 @@ func (d *Dispatcher) compose(ctx context.Context, j *store.PushJob) (*composed, 
 	if err != nil {
 		return nil, nil, err
 	}
-	devices, err := d.Store.PushDevices(ctx, app.ID, j.User)
+	to, err := d.Store.PushDevice(ctx, app.ID, j.User, j.Device)
 	if err != nil {
 		return nil, nil, err
-	}
-	var to *chat.PushDevice
-	for i := range devices {
-		if devices[i].ID == j.Device {
-			to = &devices[i]
-		}
 	}
 	if to == nil {
 		return end("gone")
@@ -125,16 +119,57 @@ func (d *Dispatcher) note(ctx context.Context, t *telling, user string, uid chat
 
 // nameOf is the name that a user has, and their id where they have none.
 func (d *Dispatcher) nameOf(ctx context.Context, app *chat.App, user string) (string, error) {
-	u, err := d.Directory.User(ctx, app, user)
-	switch {
+	k := nameKey{app.ID, user}
+	if name, ok := d.names.get(k, d.Now()); ok {
+		return name, nil
+	}
+	name := user
+	switch u, err := d.Directory.User(ctx, app, user); {
 	case chat.KindOf(err) == chat.KindNoUser:
-		return user, nil
 	case err != nil:
 		return "", err
-	case u.Name == "":
-		return user, nil
+	case u.Name != "":
+		name = u.Name
 	}
-	return u.Name, nil
+	d.names.put(k, name, d.Now())
+	return name, nil
+}
+
+// names keeps senders' names for a moment: of whoever writes to thousands, there
+// are thousands of notifications.
+type names struct {
+	mu   sync.Mutex
+	from time.Time
+	list map[nameKey]string
+}
+
+type nameKey struct {
+	app  chat.AppID
+	user string
+}
+
+const (
+	namesLife = 5 * time.Second
+	maxNames  = 1024
+)
+
+func (n *names) get(k nameKey, now time.Time) (string, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if age := now.Sub(n.from); age < 0 || age > namesLife {
+		return "", false
+	}
+	name, ok := n.list[k]
+	return name, ok
+}
+
+func (n *names) put(k nameKey, name string, now time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if age := now.Sub(n.from); age < 0 || age > namesLife || len(n.list) >= maxNames {
+		n.list, n.from = map[nameKey]string{}, now
+	}
+	n.list[k] = name
 }
 
 // overtaken says what has made the notification pointless since it was decided
@@ -147,13 +182,6 @@ func (d *Dispatcher) overtaken(ctx context.Context, app *chat.App, j *store.Push
 	}
 	if view.Settled().Compare(j.UID) >= 0 {
 		return "read", nil
-	}
-	states, err := d.Store.Overlays(ctx, app.ID, []chat.UID{j.UID})
-	if err != nil {
-		return "", err
-	}
-	if st := states[0]; st != nil && st.Recall != nil {
-		return "recalled", nil
 	}
 	marks, err := d.Store.Marks(ctx, ch, j.UID, j.UID)
 	if err != nil {

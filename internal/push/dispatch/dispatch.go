@@ -74,6 +74,7 @@ type Dispatcher struct {
 	deciding *decisions
 	lanes    lanes
 	sends    sends
+	names    names
 	settler  *settler
 	metrics  *metrics
 }

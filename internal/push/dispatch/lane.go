@@ -36,10 +36,11 @@ const (
 // A lane takes the jobs of one credential to its provider. What it remembers is
 // guarded by mu; run owns the order of things.
 type lane struct {
-	d    *Dispatcher
-	id   store.PushLane
-	wake chan struct{} // has one when there may be something to do
-	now  func() time.Time
+	d       *Dispatcher
+	id      store.PushLane
+	wake    chan struct{}   // has one when there may be something to do
+	stopped context.Context // that of run: when it has ended nothing more is begun
+	now     func() time.Time
 
 	flying sync.WaitGroup
 
@@ -150,6 +151,9 @@ func (l *lane) room(priority uint8) int {
 func (l *lane) run(ctx context.Context) {
 	sending, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
+	l.mu.Lock()
+	l.stopped = ctx
+	l.mu.Unlock()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
@@ -199,7 +203,10 @@ func (l *lane) step(ctx, sending context.Context) (nap time.Duration, end bool) 
 		l.mu.Unlock()
 		l.flying.Go(func() {
 			defer at.users.Done()
-			l.attempt(sending, at, batch)
+			for batch != nil {
+				l.attempt(sending, at, batch)
+				batch = l.more(at)
+			}
 			l.nudge()
 		})
 	}
@@ -355,6 +362,28 @@ func (l *lane) mostLocked(now time.Time) int {
 // one only when that is asked for. Nothing comes with how long there may be
 // nothing.
 func (l *lane) take(ctx context.Context, now time.Time, one bool) (batch []store.PushJob, nap time.Duration) {
+	for {
+		batch, nap = l.takeReady(now, one)
+		if len(batch) > 0 {
+			return batch, nap
+		}
+		if nap > 0 {
+			// Who is under way goes on with what is at hand: it should not run out.
+			if l.low() {
+				_, _, _ = l.fill(ctx, now)
+			}
+			return nil, nap
+		}
+		read, wait, err := l.fill(ctx, now)
+		if err != nil || !read {
+			return nil, max(wait, time.Millisecond)
+		}
+	}
+}
+
+// takeReady is take among what was read. Nothing, and no time to wait, is that
+// there is room for more than was read.
+func (l *lane) takeReady(now time.Time, one bool) (batch []store.PushJob, nap time.Duration) {
 	l.mu.Lock()
 	if l.seat == nil || l.flight >= l.mostLocked(now) {
 		l.mu.Unlock()
@@ -373,25 +402,19 @@ func (l *lane) take(ctx context.Context, now time.Time, one bool) (batch []store
 			most = int(r)
 		}
 	}
-
 	for len(batch) < most {
 		l.mu.Lock()
 		j, ok := l.nextLocked()
 		l.mu.Unlock()
 		if !ok {
-			if len(batch) > 0 {
-				break
-			}
-			read, wait, err := l.fill(ctx, now)
-			if err != nil || !read {
-				return nil, max(wait, time.Millisecond)
-			}
-			continue
+			break
 		}
-		if l.hold(&j, now) {
-			continue
+		if !l.hold(&j, now) {
+			batch = append(batch, j)
 		}
-		batch = append(batch, j)
+	}
+	if len(batch) == 0 {
+		return nil, 0
 	}
 	if limiter != nil {
 		limiter.AllowN(time.Now(), len(batch))
@@ -407,6 +430,37 @@ func (l *lane) take(ctx context.Context, now time.Time, one bool) (batch []store
 	}
 	l.mu.Unlock()
 	return batch, 0
+}
+
+// low reports whether little is left of what was read.
+func (l *lane) low() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for p := range l.ready {
+		n += len(l.ready[p])
+	}
+	return n < pageSize/4
+}
+
+// more is the next batch for who has just sent one: as long as there is something
+// at hand, it need not be told by run. The seat is the one that it sits on.
+func (l *lane) more(at *seat) []store.PushJob {
+	now := l.now()
+	l.mu.Lock()
+	same := l.seat == at && l.stopped.Err() == nil
+	l.mu.Unlock()
+	if !same {
+		return nil
+	}
+	if nap, one := l.closed(now); nap > 0 || one {
+		return nil
+	}
+	batch, _ := l.takeReady(now, false)
+	if l.low() {
+		l.nudge()
+	}
+	return batch
 }
 
 // nextLocked is the next job of a device that nothing is under way to.

@@ -609,7 +609,9 @@ func TestOvertaken(t *testing.T) {
 		},
 		{
 			Message: &chat.Message{App: w.app.ID, From: "alice", ChannelType: chat.Direct},
-			States:  []store.StateChange{{UID: recalled, History: true, State: &chat.State{Recall: &chat.Recall{At: 1}}}},
+			Marks: []store.MarkChange{{
+				Channel: store.ChannelRef{App: w.app.ID, Owner: "bob", Type: chat.Direct, Channel: "alice"}, UID: recalled, Mark: store.MarkRecalled,
+			}},
 		},
 	} {
 		if err := w.store.Append(t.Context(), a); err != nil {

@@ -133,6 +133,23 @@ func (s *Store) PushDevices(ctx context.Context, app chat.AppID, user string) (l
 	return list, err
 }
 
+// PushDevice implements store.PushDevices.
+func (s *Store) PushDevice(ctx context.Context, app chat.AppID, user, device string) (*chat.PushDevice, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if len(user) > maxIDLength || len(device) > maxIDLength {
+		return nil, nil
+	}
+	var row pushRow
+	found, err := s.readJSON(pushDeviceKey(app, pushOwner{user, device}), &row)
+	if err != nil || !found {
+		return nil, err
+	}
+	d := row.device(device)
+	return &d, nil
+}
+
 // PutPushDevice implements store.PushDevices.
 func (s *Store) PutPushDevice(ctx context.Context, app chat.AppID, user string, d *chat.PushDevice) error {
 	if err := s.pushes(ctx, user, d.ID); err != nil {

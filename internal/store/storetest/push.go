@@ -19,6 +19,14 @@ func (e *env) registered(app chat.AppID, user string) (list []string) {
 	if err != nil {
 		e.Fatal(err)
 	}
+	for i := range devices {
+		if one, err := e.PushDevice(e.ctx, app, user, devices[i].ID); err != nil || one == nil || !reflect.DeepEqual(*one, devices[i]) {
+			e.Errorf("PushDevice(%s, %s) = %+v, %v, want %+v", user, devices[i].ID, one, err, devices[i])
+		}
+	}
+	if one, err := e.PushDevice(e.ctx, app, user, "nothing registered"); one != nil || err != nil {
+		e.Errorf("PushDevice of what is not there: %+v, %v", one, err)
+	}
 	for _, d := range devices {
 		list = append(list, fmt.Sprintf("%s=%s:%s", d.ID, d.Provider, d.Token))
 	}
