@@ -81,7 +81,7 @@ func NewFCM(o Options) *Sim {
 	text, err := json.Marshal(map[string]string{
 		"type": "service_account", "project_id": f.project, "private_key_id": f.keyID,
 		"private_key":  string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})),
-		"client_email": f.email, "client_id": "100000000000000000001", "auth_uri": "https://accounts.google.com/o/oauth2/auth",
+		"client_email": f.email, "client_id": strconv.FormatInt(o.number("fcm client"), 10), "auth_uri": "https://accounts.google.com/o/oauth2/auth",
 		"token_uri": fcmTokens, "universe_domain": "googleapis.com",
 	}, json.Deterministic(true), jsontext.WithIndent("  "))
 	if err != nil {
