@@ -445,7 +445,11 @@ func TestAway(t *testing.T) {
 
 func TestCheck(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, pushtest.Options{Strangers: true})
+	w := newWorld(t, pushtest.Options{Strangers: true, Seen: func(r *http.Request, body string) {
+		if r.URL.Path != "/token" && !strings.Contains(body, `"validate_only":true`) {
+			t.Errorf("asked to send %s", body)
+		}
+	}})
 	check := func(name string, change func(*chat.PushCredential), class push.Class, code string) {
 		t.Helper()
 		want(t, name, w.adapter(t, change, line.Options{}).Check(context.Background()), class, code)
