@@ -18,7 +18,8 @@ type PushDevices interface {
 	// their order and in no order within: the same as PushDevices at a fraction of the cost where there
 	// are many users. When devices were on a connection is not looked at.
 	PushDevicesOf(ctx context.Context, app chat.AppID, users []string) ([][]chat.PushDevice, error)
-	// PushDevice is what the device has registered, nil for nothing.
+	// PushDevice is what the device has registered, nil for nothing. It was seen when
+	// it registered: its connections are not looked at.
 	PushDevice(ctx context.Context, app chat.AppID, user, device string) (*chat.PushDevice, error)
 	// PutPushDevice durably registers a device in place of what it had registered,
 	// and takes the token away from whoever else had it. Where the user then has

@@ -373,7 +373,9 @@ func TestWithdrawalsAreNotHeld(t *testing.T) {
 		uids = append(uids, w.message(fmt.Sprint(i), "bob"))
 	}
 	w.followed()
-	w.until("the storm is held", func() bool { return len(w.sentTo("bob")) == 3*stormAfter && w.left(chat.APNs) == 1 })
+	w.until("the storm is held", func() bool {
+		return len(w.sentTo("bob")) == 3*stormAfter && w.left(chat.APNs) == 1 && w.left(chat.FCM) == 1 && w.left(chat.VIVO) == 1
+	})
 	w.result(push.Result{Class: push.Retry, Code: "500"})
 	from := len(w.sentTo("bob"))
 	w.read(uids[len(uids)-1])
