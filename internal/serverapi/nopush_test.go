@@ -18,6 +18,10 @@ func (noPush) PushDevices(context.Context, chat.AppID, string) ([]chat.PushDevic
 	return nil, nil
 }
 
+func (noPush) PushDevice(context.Context, chat.AppID, string, string) (*chat.PushDevice, error) {
+	return nil, nil
+}
+
 func (noPush) PutPushDevice(context.Context, chat.AppID, string, *chat.PushDevice) error { return nil }
 
 func (noPush) RemovePushDevice(context.Context, chat.AppID, string, string) error { return nil }

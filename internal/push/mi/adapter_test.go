@@ -257,7 +257,7 @@ func TestCodes(t *testing.T) {
 func TestTransport(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
-	quick := w.connect(line.Options{Timeout: 50 * time.Millisecond})
+	quick := w.connect(line.Options{Timeout: 300 * time.Millisecond})
 	for name, c := range map[string]struct {
 		fault pushtest.Fault
 		class push.Class
