@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,7 +22,7 @@ var smallScale = scale{
 	callers: 3, recipients: 2,
 	groupCallers: 2, group: 5,
 	participants: 20, flooded: 20,
-	connections: 5, ping: 30 * time.Millisecond,
+	connections: 5, ping: 30 * time.Millisecond, pushes: 50, queued: 100,
 	verify: 10 * time.Second, read: 5 * time.Second, deliver: 10 * time.Second, settle: 30 * time.Millisecond, probe: time.Millisecond,
 }
 
@@ -29,11 +30,17 @@ func small(t *testing.T, f *fake, cases ...string) Options {
 	return Options{Cases: cases, Time: 150 * time.Millisecond, Dir: t.TempDir(), scale: smallScale, start: f.start}
 }
 
+// faked are the cases that a fake can stand in for. Notifying those who are away
+// takes a server: see TestPush.
+func faked() []string {
+	return slices.DeleteFunc(slices.Clone(Cases), func(name string) bool { return slices.Contains(pushCases, name) })
+}
+
 // The floors are not reached by a fake on a small scale, and need not be; what
 // is counted has to be there.
 func TestEachCase(t *testing.T) {
 	t.Parallel()
-	for _, name := range Cases {
+	for _, name := range faked() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			o := small(t, &fake{}, name)
@@ -145,7 +152,7 @@ func TestRefusalsEndTheRun(t *testing.T) {
 
 func TestCancelEndsSoon(t *testing.T) {
 	t.Parallel()
-	for _, name := range Cases {
+	for _, name := range faked() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
@@ -401,4 +408,30 @@ func FuzzScan(f *testing.F) {
 		}
 		numberAfter(b, offsetMember)
 	})
+}
+
+// The cases of push need a server that notifies: the real one.
+func TestPush(t *testing.T) {
+	t.Parallel()
+	program := filepath.Join(t.TempDir(), "parley")
+	if out, err := exec.Command("go", "build", "-o", program, "github.com/parleychat/parley/cmd/parley").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, name := range []string{"push-enqueue", "push-fcm"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := Options{Cases: []string{name}, Time: 150 * time.Millisecond, Dir: t.TempDir(), Program: program, scale: smallScale}
+			var out bytes.Buffer
+			r, err := Run(t.Context(), o, &out)
+			if err != nil {
+				t.Fatalf("%v\n%s", err, out.String())
+			}
+			if !r.Kept() || len(r.Results) != 1 || len(r.Results[0].Floors) == 0 || r.Results[0].Verified == "" {
+				t.Errorf("%s", out.String())
+			}
+			if left, err := filepath.Glob(filepath.Join(o.Dir, "*")); err != nil || len(left) != 0 {
+				t.Errorf("left behind: %v, %v", left, err)
+			}
+		})
+	}
 }
