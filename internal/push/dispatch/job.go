@@ -37,6 +37,7 @@ func (l *lane) finish(j *store.PushJob, n *push.Notification, out *store.PushOut
 		}
 	}
 	l.mu.Lock()
+	l.storms.took(j, l.now())
 	l.freeLocked(j)
 	l.end(j, out, shown)
 	l.mu.Unlock()

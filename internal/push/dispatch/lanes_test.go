@@ -550,6 +550,30 @@ func TestStorm(t *testing.T) {
 	}
 }
 
+// What did not get through is no storm.
+func TestNoStorm(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.result(push.Result{Class: push.Retry, Code: "connect"})
+	w.run()
+	w.phone("bob", chat.VIVO)
+	var uids []chat.UID
+	for range stormAfter {
+		uids = append(uids, w.one("bob", chat.VIVO))
+	}
+	w.until("each was tried", func() bool {
+		w.pass(time.Second)
+		return len(w.sentTo("bob")) > 2*stormAfter
+	})
+	w.result(accepted)
+	for _, uid := range uids {
+		w.until("told", func() bool {
+			w.pass(time.Second)
+			return w.outcome(uid).Class == "accepted"
+		})
+	}
+}
+
 // A storm that goes on is a summary a minute.
 func TestLongStorm(t *testing.T) {
 	t.Parallel()

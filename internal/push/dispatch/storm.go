@@ -45,10 +45,24 @@ func (s *storms) turn(now time.Time) {
 	}
 }
 
+// stormy reports whether the job is of those that a device can get too much of.
+func stormy(j *store.PushJob) bool {
+	return j.Priority > priorityMention && !j.Silent && j.Kind == store.PushMessage
+}
+
+// took counts what a device was told of. Attempts that came to nothing disturb
+// nobody.
+func (s *storms) took(j *store.PushJob, now time.Time) {
+	if stormy(j) {
+		s.turn(now)
+		s.now[hashOf(j.User, j.Device)]++
+	}
+}
+
 // hold reports whether the job is not to be sent now, since its device gets too
 // much: of those, one is left that stands for all, a minute later.
 func (l *lane) hold(j *store.PushJob, now time.Time) bool {
-	if j.Priority <= priorityMention || j.Silent || j.Kind != store.PushMessage {
+	if !stormy(j) {
 		return false
 	}
 	h := hashOf(j.User, j.Device)
@@ -74,7 +88,6 @@ func (l *lane) hold(j *store.PushJob, now time.Time) bool {
 	}
 	if c == nil {
 		if s.now[h]+s.last[h] < stormAfter {
-			s.now[h]++
 			return false
 		}
 		c = &held{until: ms + summaryPause.Milliseconds()}
