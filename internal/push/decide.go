@@ -67,12 +67,15 @@ const (
 	// ReasonNoCredential users are away, and the app has nothing to push to any of
 	// their devices with.
 	ReasonNoCredential
+	// ReasonBroadcast is of what users are given of a broadcast later on: those who
+	// were to be notified of it were when it came.
+	ReasonBroadcast
 )
 
 var reasonWords = [...]string{
 	"push_off", "channel_type", "event", "ephemeral", "disabled", "no_text", "copy", "deleted", "banned", "reached",
 	"reached_desktop", "read", "recalled", "late", "quiet_hours", "level", "no_device", "nothing_to_show", "away",
-	"no_credential",
+	"no_credential", "broadcast",
 }
 
 // String is the reason's word. One of a later release is not known.
@@ -131,6 +134,8 @@ type Send struct {
 	Message *chat.Message
 	Ext     *Ext
 	Mention Mention
+	// Platforms, when there are any, are those whose devices are notified.
+	Platforms []string
 }
 
 // NewSend reads what push needs of a message. A pushExt that cannot be read was
@@ -140,6 +145,14 @@ func NewSend(m *chat.Message) *Send {
 	if m.Push.Ext != "" {
 		if ext, err := ParseExt("pushExt", m.Push.Ext); err == nil {
 			s.Ext = ext
+		}
+	}
+	if m.Push.More != "" {
+		var more struct {
+			Platforms []string `json:"platform"`
+		}
+		if ReadJSON([]byte(m.Push.More), &more) {
+			s.Platforms = more.Platforms
 		}
 	}
 	if m.ChannelType == chat.Group || m.ChannelType == chat.Community {
@@ -248,6 +261,8 @@ func Decide(s *Send, r *Recipient, rules *Rules, now time.Time, sentAt time.Time
 	for i := range r.Devices {
 		at := &r.Devices[i]
 		switch {
+		case len(s.Platforms) > 0 && !slices.ContainsFunc(s.Platforms, func(name string) bool { return slices.Contains(platformsOf(at.Provider), strings.ToLower(name)) }):
+			reason = ReasonNoDevice
 		case at.Quiet != nil && at.Quiet.At(now) && !s.Mention.passes(at.Quiet.Level, r.ID):
 			reason = ReasonQuiet
 		case effect == Silent && at.Provider != chat.APNs: // contentAvailable is promised of Apple's alone
@@ -264,6 +279,17 @@ func Decide(s *Send, r *Recipient, rules *Rules, now time.Time, sentAt time.Time
 		d.Reason = ReasonAway
 	}
 	return d
+}
+
+// platformsOf are the names under which senders know the devices of a provider.
+func platformsOf(p chat.PushProvider) []string {
+	switch p {
+	case chat.APNs:
+		return []string{"ios", "iphone", "ipad"}
+	case chat.OHOS:
+		return []string{"harmonyos", "harmony", "ohos"}
+	}
+	return []string{"android"}
 }
 
 // callLife is how long a phone may ring for a call that was announced.

@@ -210,12 +210,38 @@ func TestUndecided(t *testing.T) {
 	}
 }
 
+// A send by tags or app package notifies on the platforms that it names.
+func TestPlatforms(t *testing.T) {
+	t.Parallel()
+	all := []chat.PushDevice{{Provider: chat.APNs}, {Provider: chat.OHOS}, {Provider: chat.FCM}, {Provider: chat.VIVO}}
+	for more, want := range map[string]string{
+		``:                                 "2222",
+		`{}`:                               "2222",
+		`{"platform":[]}`:                  "2222",
+		`{"platform":["iOS"],"ios":{}}`:    "2000",
+		`{"platform":["Android"]}`:         "0022",
+		`{"platform":["harmonyOS","ios"]}`: "2200",
+		`{"platform":["web"]}`:             "",
+	} {
+		s := NewSend(&chat.Message{ChannelType: chat.System, Flags: chat.Missed | chat.Pushed, Push: chat.PushOptions{More: more}})
+		d := Decide(s, &Recipient{ID: "bob", Devices: all}, &Rules{Enabled: true}, time.Unix(1, 0), time.Unix(1, 0))
+		got := ""
+		for _, e := range d.Devices {
+			got += string('0' + rune(e))
+		}
+		if got != want || (d.Reason == ReasonNoDevice) != (want == "") {
+			t.Errorf("%s: %s, %s, want %s", more, got, d.Reason, want)
+		}
+	}
+}
+
 // The numbers are stored.
 func TestReasonNumbers(t *testing.T) {
 	t.Parallel()
 	words := []string{
 		"push_off", "channel_type", "event", "ephemeral", "disabled", "no_text", "copy", "deleted", "banned", "reached",
 		"reached_desktop", "read", "recalled", "late", "quiet_hours", "level", "no_device", "nothing_to_show", "away", "no_credential",
+		"broadcast",
 	}
 	for i, r := range Reasons() {
 		if i >= len(words) || int(r) != i || r.String() != words[i] {

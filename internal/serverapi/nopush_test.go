@@ -6,6 +6,7 @@ import (
 	"github.com/parleychat/parley/internal/chat"
 	"github.com/parleychat/parley/internal/push"
 	"github.com/parleychat/parley/internal/push/dispatch"
+	"github.com/parleychat/parley/internal/store"
 )
 
 // noPush is as much of a store as has to do with push, and keeps nothing.
@@ -19,6 +20,10 @@ func (noPush) PushDevices(context.Context, chat.AppID, string) ([]chat.PushDevic
 }
 
 func (noPush) PushDevice(context.Context, chat.AppID, string, string) (*chat.PushDevice, error) {
+	return nil, nil
+}
+
+func (noPush) PushDevicesBehind(context.Context, chat.AppID, string, int) ([]store.PushRegistered, error) {
 	return nil, nil
 }
 

@@ -13,6 +13,10 @@ type Broadcasts interface {
 	// Broadcasts gives those of all apps that are alive at the given time (Unix
 	// ms), oldest first, without their messages.
 	Broadcasts(ctx context.Context, at int64) ([]*chat.Broadcast, error)
+	// BroadcastsBehind lists up to limit of those of all apps that were made after
+	// the one named and live for days, oldest first, without their messages:
+	// whether they are alive any more does not matter.
+	BroadcastsBehind(ctx context.Context, behind chat.UID, limit int) ([]*chat.Broadcast, error)
 	// Broadcast is one with its message: KindNotFound when it is not kept or not
 	// of this app.
 	Broadcast(ctx context.Context, app chat.AppID, uid chat.UID) (*chat.Broadcast, error)

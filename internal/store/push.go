@@ -21,6 +21,10 @@ type PushDevices interface {
 	// PushDevice is what the device has registered, nil for nothing. It was seen when
 	// it registered: its connections are not looked at.
 	PushDevice(ctx context.Context, app chat.AppID, user, device string) (*chat.PushDevice, error)
+	// PushDevicesBehind goes through what the users of an app have registered: up to
+	// limit users behind one, by the length of their ids and then by these, each with
+	// what PushDevicesOf has of them. Users without anything are not among them.
+	PushDevicesBehind(ctx context.Context, app chat.AppID, behind string, limit int) ([]PushRegistered, error)
 	// PutPushDevice durably registers a device in place of what it had registered,
 	// and takes the token away from whoever else had it. Where the user then has
 	// more than chat.MaxPushDevices, those longest unseen go.
@@ -54,6 +58,12 @@ type PushSight struct {
 	View        *chat.View // of the message's channel
 	Preferences *chat.Preferences
 	Marks       []Marked // on the message
+}
+
+// PushRegistered is what a user has registered, at least one device.
+type PushRegistered struct {
+	User    string
+	Devices []chat.PushDevice
 }
 
 // PushSettings keeps what an app needs to push with, durably.

@@ -39,6 +39,10 @@ type PushQueue interface {
 	// PushLooks lists up to limit looks due at the given time (Unix ms) or before,
 	// the earliest first.
 	PushLooks(ctx context.Context, until int64, limit int) ([]PushLook, error)
+	// PushPasses are the broadcasts whose notifications are not all made, oldest
+	// first, and the newest broadcast that has ever had a pass, or was passed over
+	// for good; zero when there is none.
+	PushPasses(ctx context.Context) (passes []PushPass, met chat.UID, err error)
 	// PushHalts lists the lanes that are halted.
 	PushHalts(ctx context.Context) ([]PushHalt, error)
 
@@ -140,6 +144,15 @@ type PushHalt struct {
 	Code  string
 }
 
+// A PushPass is how far a broadcast has come on its way through what the users of
+// its app have registered.
+type PushPass struct {
+	App    chat.AppID
+	UID    chat.UID // of the broadcast
+	Behind string   // the last user who was come to; empty at the beginning
+	Done   bool     // there are no more: it is forgotten
+}
+
 // A PushOutcome is what became of one notification.
 type PushOutcome struct {
 	UID      chat.UID
@@ -174,6 +187,8 @@ type PushChange struct {
 	Reasons  []PushReasonsOf
 	Outcomes []PushOutcome
 	Shown    []PushShownOf
+	Passes   []PushPass // by UID, in place of what they were
+	Met      chat.UID   // what PushPasses says of the newest; zero leaves it
 
 	Watermark uint64 // of PushConsumer; 0 leaves it
 	Sync      bool   // whether it is to survive a crash when the call returns

@@ -49,7 +49,7 @@ func (d *Dispatcher) compose(ctx context.Context, j *store.PushJob) (*composed, 
 	if c == nil {
 		return end("gone")
 	}
-	s, err := d.sends.of(ctx, d.Store, j.Ref)
+	s, cast, err := d.sends.of(ctx, d.Store, app.ID, j.Ref)
 	if chat.KindOf(err) == chat.KindNotFound {
 		return end("expired")
 	}
@@ -57,7 +57,7 @@ func (d *Dispatcher) compose(ctx context.Context, j *store.PushJob) (*composed, 
 		return nil, nil, err
 	}
 	if j.Kind == store.PushMessage {
-		class, err := d.overtaken(ctx, app, j, s, s.Message.From)
+		class, err := d.overtaken(ctx, app, j, s, cast)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -174,14 +174,26 @@ func (n *names) put(k nameKey, name string, now time.Time) {
 
 // overtaken says what has made the notification pointless since it was decided
 // upon: nothing is worse than to be told of what one has just read.
-func (d *Dispatcher) overtaken(ctx context.Context, app *chat.App, j *store.PushJob, s *push.Send, channel string) (string, error) {
-	ch := store.ChannelRef{App: app.ID, Owner: j.User, Type: s.Message.ChannelType, Channel: channel}
+func (d *Dispatcher) overtaken(ctx context.Context, app *chat.App, j *store.PushJob, s *push.Send, cast bool) (string, error) {
+	ch := store.ChannelRef{App: app.ID, Owner: j.User, Type: s.Message.ChannelType, Channel: s.Message.From}
 	view, err := d.Store.View(ctx, ch)
 	if err != nil {
 		return "", err
 	}
 	if view.Settled().Compare(j.UID) >= 0 {
 		return "read", nil
+	}
+	if cast {
+		gone, err := d.casts.isRecalled(ctx, j.UID)
+		if err != nil || gone {
+			return "recalled", err
+		}
+		// Who has been given it has it as a message of their own.
+		taken, err := d.Store.Taken(ctx, app.ID, j.UID, j.User)
+		if err != nil || !taken.IsZero() {
+			return "reached", err
+		}
+		return "", nil
 	}
 	marks, err := d.Store.Marks(ctx, ch, j.UID, j.UID)
 	if err != nil {
@@ -233,28 +245,43 @@ func (d *Dispatcher) reach(ctx context.Context, app chat.AppID, user string, off
 // recipients, one after the other.
 type sends struct {
 	mu   sync.Mutex
-	list map[chat.UID]*push.Send
+	list map[chat.UID]kept
+}
+
+type kept struct {
+	send *push.Send
+	cast bool
 }
 
 const maxSends = 1024
 
-func (c *sends) of(ctx context.Context, s Store, ref chat.UID) (*push.Send, error) {
+// of is the message under ref, and whether it is a broadcast.
+func (c *sends) of(ctx context.Context, s Store, app chat.AppID, ref chat.UID) (send *push.Send, cast bool, err error) {
 	c.mu.Lock()
-	v := c.list[ref]
+	v, found := c.list[ref]
 	c.mu.Unlock()
-	if v != nil {
-		return v, nil
+	if found {
+		return v.send, v.cast, nil
 	}
 	m, err := s.Message(ctx, ref)
-	if err != nil {
-		return nil, err
+	if chat.KindOf(err) == chat.KindNotFound {
+		b, err := s.Broadcast(ctx, app, ref)
+		if err != nil {
+			return nil, false, err
+		}
+		if b.Message == nil {
+			return nil, false, &chat.Error{Kind: chat.KindNotFound, Rule: "is no message"}
+		}
+		m, cast = b.Message, true
+	} else if err != nil {
+		return nil, false, err
 	}
-	v = push.NewSend(m)
+	v = kept{push.NewSend(m), cast}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.list == nil || len(c.list) >= maxSends {
-		c.list = make(map[chat.UID]*push.Send, maxSends)
+		c.list = make(map[chat.UID]kept, maxSends)
 	}
 	c.list[ref] = v
-	return v, nil
+	return v.send, v.cast, nil
 }

@@ -21,6 +21,7 @@ type Store interface {
 	store.PushQueue
 	store.PushDevices
 	store.PushSights
+	store.Broadcasts
 	store.Views
 	Devices(ctx context.Context, app chat.AppID, user string) ([]store.Device, error)
 	Overlays(ctx context.Context, app chat.AppID, uids []chat.UID) ([]*chat.State, error)
@@ -72,6 +73,7 @@ type Dispatcher struct {
 
 	setups   sync.Map // chat.AppID → *setup
 	deciding *decisions
+	casts    *casts
 	lanes    lanes
 	sends    sends
 	names    names
@@ -88,7 +90,7 @@ func New(o Options) *Dispatcher {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	d := &Dispatcher{Options: o, deciding: newDecisions(&o)}
+	d := &Dispatcher{Options: o, deciding: newDecisions(&o), casts: newCasts(&o)}
 	d.lanes.d = d
 	d.settler = newSettler(d)
 	d.metrics = newMetrics(o.Metrics)

@@ -52,6 +52,10 @@ type follower struct {
 	// where.
 	unshown map[store.ChannelRef]chat.UID
 
+	metKnown bool
+	met      chat.UID         // the newest broadcast that has had its pass begun
+	passes   []store.PushPass // under way
+
 	scratch scratch
 }
 
@@ -95,6 +99,9 @@ func (f *follower) step(ctx context.Context) (err error) {
 	}
 	// How long it works is measured on the real clock: it is about the processor.
 	began, head := time.Now(), f.d.Store.LogHead()
+	if err := f.meet(ctx); err != nil {
+		return err
+	}
 	looked, err := f.looks(ctx)
 	if err != nil {
 		return err
@@ -103,10 +110,14 @@ func (f *follower) step(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	came, err := f.pass(ctx)
+	if err != nil {
+		return err
+	}
 	if err := f.write(ctx, time.Since(f.markedAt) >= markEvery); err != nil {
 		return err
 	}
-	if !looked && !passed {
+	if !looked && !passed && !came {
 		return f.wait(ctx)
 	}
 	if f.d.Store.LogHead() != head && f.behind() < maxBehind {
@@ -133,12 +144,12 @@ func (f *follower) wait(ctx context.Context) error {
 		nap(ctx, followTick)
 		return nil
 	}
-	until := ctx
-	if f.lookAt != math.MaxInt64 || f.settled != f.marked {
-		var cancel context.CancelFunc
-		until, cancel = context.WithTimeout(ctx, followTick)
-		defer cancel()
+	tick := castTick
+	if f.lookAt != math.MaxInt64 || f.settled != f.marked || len(f.passes) > 0 {
+		tick = followTick
 	}
+	until, cancel := context.WithTimeout(ctx, tick)
+	defer cancel()
 	if err := f.d.Store.WaitLog(until, f.settled); err != nil && until.Err() == nil {
 		return err
 	}
@@ -222,7 +233,7 @@ func (f *follower) writeFull(ctx context.Context) error {
 // nothing has, that alone is written only if mark says so.
 func (f *follower) write(ctx context.Context, mark bool) error {
 	c := &f.change
-	if len(c.Put)+len(c.Look)+len(c.Looked)+len(c.Reasons) == 0 && !(mark && f.settled != f.marked) {
+	if len(c.Put)+len(c.Look)+len(c.Looked)+len(c.Reasons)+len(c.Passes) == 0 && c.Met.IsZero() && !(mark && f.settled != f.marked) {
 		return nil
 	}
 	for i := range c.Look {
@@ -285,21 +296,31 @@ func (f *follower) lookAgain(ctx context.Context, l *store.PushLook) error {
 	return f.decide(ctx, q, l.Targets)
 }
 
-// open reads a request, as far as it may notify anybody; otherwise it is nil, or,
-// where it may take notifications back, without an effect.
-func (f *follower) open(ctx context.Context, id chat.AppID, ref chat.UID) (*request, error) {
-	app := f.d.Directory.AppByID(id)
+// pushing is a request of an app that can push; of others it is nil.
+func (d *Dispatcher) pushing(ctx context.Context, id chat.AppID) (*request, error) {
+	app := d.Directory.AppByID(id)
 	if app == nil {
 		return nil, nil
 	}
-	q := &request{app: app, rules: push.RulesOf(&app.Settings), ref: ref}
+	q := &request{app: app, rules: push.RulesOf(&app.Settings)}
 	if !q.rules.Enabled {
 		return nil, nil
 	}
 	var err error
-	if q.setup, err = f.d.setupOf(ctx, app); err != nil || len(q.setup.credentials) == 0 {
+	if q.setup, err = d.setupOf(ctx, app); err != nil || len(q.setup.credentials) == 0 {
 		return nil, err
 	}
+	return q, nil
+}
+
+// open reads a request, as far as it may notify anybody; otherwise it is nil, or,
+// where it may take notifications back, without an effect.
+func (f *follower) open(ctx context.Context, id chat.AppID, ref chat.UID) (*request, error) {
+	q, err := f.d.pushing(ctx, id)
+	if err != nil || q == nil {
+		return nil, err
+	}
+	q.ref = ref
 	m, err := f.d.Store.Message(ctx, ref)
 	if chat.KindOf(err) == chat.KindNotFound {
 		return nil, nil // expired before we came by
@@ -311,7 +332,7 @@ func (f *follower) open(ctx context.Context, id chat.AppID, ref chat.UID) (*requ
 	var reason push.Reason
 	if q.effect, reason = q.send.Decide(&q.rules); q.effect == push.None {
 		f.d.deciding.message(reason)
-		if m.Event == nil || !app.Settings.PushWithdraw {
+		if m.Event == nil || !q.app.Settings.PushWithdraw {
 			return nil, nil
 		}
 		return q, nil

@@ -137,15 +137,28 @@ func (l *lane) rewindLocked(j *store.PushJob) {
 func (l *lane) room(priority uint8) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n := 0
+	limit := l.d.Queue
+	switch {
+	case priority == priorityAll:
+		limit /= 2 // broadcasts must leave room
+	case priority > 0:
+		limit -= limit / 10 // the last tenth is for calls
+	}
+	return limit - l.allLocked()
+}
+
+// allLocked is how many jobs wait.
+func (l *lane) allLocked() (n int) {
 	for _, w := range l.waiting {
 		n += w
 	}
-	limit := l.d.Queue
-	if priority > 0 {
-		limit -= limit / 10 // the last tenth is for calls
-	}
-	return limit - n
+	return n
+}
+
+func (l *lane) crowded() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.standSince.IsZero() && l.allLocked() > l.d.Queue/4
 }
 
 func (l *lane) run(ctx context.Context) {

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/parleychat/parley/internal/chat"
 	"github.com/parleychat/parley/internal/store"
 )
 
@@ -15,6 +16,7 @@ const (
 	priorityMention uint8 = 1
 	priorityUsual   uint8 = 2
 	prioritySilent  uint8 = 3
+	priorityAll           = prioritySilent // of what is for everybody
 )
 
 // lanes are where jobs wait for their providers.
@@ -130,6 +132,25 @@ func (s *lanes) admit(c *store.PushChange, now time.Time) {
 	}
 	clear(c.Put[len(kept):])
 	c.Put = kept
+}
+
+// crowded reports whether so much waits in a lane of the app that is on the move that
+// what is for everybody had better wait where it is.
+func (s *lanes) crowded(app chat.AppID) bool {
+	s.mu.Lock()
+	var list []*lane
+	for id, l := range s.all {
+		if id.App == app {
+			list = append(list, l)
+		}
+	}
+	s.mu.Unlock()
+	for _, l := range list {
+		if l.crowded() {
+			return true
+		}
+	}
+	return false
 }
 
 // runLanes runs the lanes until ctx ends. found is closed once those are known in

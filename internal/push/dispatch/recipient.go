@@ -48,6 +48,15 @@ func (f *follower) decide(ctx context.Context, q *request, places []int) error {
 		return places[i]
 	}
 
+	if late, err := f.isLateCopy(ctx, q); err != nil {
+		return err
+	} else if late {
+		for i := range reasons {
+			reasons[i] = uint8(push.ReasonBroadcast)
+		}
+		f.settle(q, now, places, reasons)
+		return nil
+	}
 	if q.send.Type() == push.Recall {
 		told, known, err := f.recalls(ctx, q, now)
 		if err != nil {
@@ -195,14 +204,19 @@ func (f *follower) recipient(q *request, place int, reach push.Reach, devices []
 	if d.Effect == push.None {
 		return d.Reason
 	}
-	job := store.PushJob{
+	return f.notify(q, &r, &d, store.PushJob{
 		PushPlace: store.PushPlace{Due: q.due, UID: uid, User: t.ID}, Priority: priorityOf(q.send, d.Effect, t.ID),
 		Silent: d.Effect == push.Silent, Ref: q.ref, Offset: t.Offset, MadeAt: now.UnixMilli(),
 		Expires: sentAt.Add(push.Lifetime(q.send.Type(), d.Effect, q.rules.Lifetime)).UnixMilli(),
-	}
+	})
+}
+
+// notify puts a job like the given one into the change for each device that the
+// decision has for it.
+func (f *follower) notify(q *request, r *push.Recipient, d *push.Decision, job store.PushJob) push.Reason {
 	reason := push.ReasonNoCredential
-	for i := range devices {
-		to := &devices[i]
+	for i := range r.Devices {
+		to := &r.Devices[i]
 		if d.Devices[i] == push.None {
 			continue
 		}

@@ -21,8 +21,8 @@ const (
 type settler struct {
 	store  Store
 	warn   func(string, error)
-	late   func(context.Context, *store.PushShownOf) error // told of what is shown, once that is written
-	opened chan struct{}                                   // has one when there is something to write
+	late   func(context.Context, *store.PushShownOf, string) error // told of what a device shows, once that is written
+	opened chan struct{}                                           // has one when there is something to write
 
 	mu      sync.Mutex
 	list    []settled
@@ -137,15 +137,36 @@ func (s *settler) write(batch []settled, stop <-chan struct{}) {
 			batch[i].lane.nudge()
 		}
 	}
+	for at, x := range shownBy(batch) {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		if err := s.late(ctx, x, at.device); err != nil {
+			s.warn("looking whether a notification was read meanwhile", err)
+		}
+		cancel()
+	}
+}
+
+type screen struct {
+	channel store.ChannelRef
+	device  string
+}
+
+// shownBy is the newest message of each channel that each device was notified of.
+func shownBy(batch []settled) (list map[screen]*store.PushShownOf) {
 	for i := range batch {
-		if x := batch[i].shown; x != nil {
-			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-			if err := s.late(ctx, x); err != nil {
-				s.warn("looking whether a notification was read meanwhile", err)
-			}
-			cancel()
+		e := &batch[i]
+		if e.shown == nil {
+			continue
+		}
+		if list == nil {
+			list = map[screen]*store.PushShownOf{}
+		}
+		at := screen{e.shown.Channel, e.drop.Device}
+		if had := list[at]; had == nil || had.UID.Compare(e.shown.UID) < 0 {
+			list[at] = e.shown
 		}
 	}
+	return list
 }
 
 // shownOf is what is shown of channels after the batch, where that is another than

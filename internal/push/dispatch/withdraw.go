@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/parleychat/parley/internal/chat"
@@ -59,7 +60,14 @@ func (d *Dispatcher) withdrawals(ctx context.Context, app *chat.App, s *setup, u
 func (d *Dispatcher) refOf(ctx context.Context, app chat.AppID, uid chat.UID) (chat.UID, error) {
 	found, err := d.Store.Find(ctx, app, uid)
 	if chat.KindOf(err) == chat.KindNotFound {
-		return chat.UID{}, nil
+		b, err := d.Store.Broadcast(ctx, app, uid)
+		switch {
+		case chat.KindOf(err) == chat.KindNotFound:
+			return chat.UID{}, nil
+		case err != nil:
+			return chat.UID{}, err
+		}
+		return b.UID, nil
 	}
 	if err != nil {
 		return chat.UID{}, err
@@ -157,10 +165,10 @@ func (f *follower) muteRecall(ctx context.Context, q *request) error {
 	return nil
 }
 
-// shownLate takes back what was read while it was on its way to the device: the
+// shownLate takes back what was read while it was on its way to a device: the
 // follower had nothing to take back then. It is told of what is shown once that is
 // written, so that one of the two sees the other.
-func (d *Dispatcher) shownLate(ctx context.Context, x *store.PushShownOf) error {
+func (d *Dispatcher) shownLate(ctx context.Context, x *store.PushShownOf, device string) error {
 	ch := &x.Channel
 	app := d.Directory.AppByID(ch.App)
 	if app == nil {
@@ -170,13 +178,15 @@ func (d *Dispatcher) shownLate(ctx context.Context, x *store.PushShownOf) error 
 	if err != nil {
 		return err
 	}
-	all := view.Settled().Compare(x.UID) >= 0
-	if !all {
+	if view.Settled().Compare(x.UID) < 0 {
 		marks, err := d.Store.Marks(ctx, *ch, x.UID, x.UID)
 		if err != nil {
 			return err
 		}
-		gone := false
+		gone, err := d.casts.isRecalled(ctx, x.UID) // of a broadcast
+		if err != nil {
+			return err
+		}
 		for i := range marks {
 			gone = gone || marks[i].Mark == store.MarkHidden || marks[i].Mark == store.MarkRead
 		}
@@ -193,14 +203,11 @@ func (d *Dispatcher) shownLate(ctx context.Context, x *store.PushShownOf) error 
 		return err
 	}
 	jobs, err := d.withdrawals(ctx, app, s, ch.Owner, x.UID, ref, d.Now().UnixMilli())
+	jobs = slices.DeleteFunc(jobs, func(j store.PushJob) bool { return j.Device != device })
 	if err != nil || len(jobs) == 0 {
 		return err
 	}
-	if err := d.write(ctx, &store.PushChange{Put: jobs}); err != nil {
-		return err
-	}
-	if all {
-		d.settler.unshown(*ch, x.UID)
-	}
-	return nil
+	// That the message is shown stays written: other devices may still show it, and
+	// the follower be on its way.
+	return d.write(ctx, &store.PushChange{Put: jobs})
 }

@@ -235,6 +235,40 @@ func (s *Store) Broadcasts(ctx context.Context, at int64) ([]*chat.Broadcast, er
 	return list, nil
 }
 
+// BroadcastsBehind implements store.Broadcasts.
+func (s *Store) BroadcastsBehind(ctx context.Context, behind chat.UID, limit int) (list []*chat.Broadcast, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if limit <= 0 {
+		return nil, chat.Invalid("limit", "must be positive")
+	}
+	it, err := s.db.NewIter(&pdb.IterOptions{
+		// The zero byte makes it the smallest key behind that one.
+		LowerBound: append(appendBroadcastKey(nil, spaceBroadcast, termLong, behind), 0),
+		UpperBound: []byte{spaceBroadcast, termLong + 1},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("broadcasts: %w", err)
+	}
+	defer it.Close()
+	for ok := it.First(); ok && len(list) < limit; ok = it.Next() {
+		if len(it.Key()) != bodyKeyLen {
+			return nil, fmt.Errorf("%w: broadcast key", errRow)
+		}
+		uid := chat.UID(it.Key()[2:])
+		if s.isAhead(uid) {
+			break
+		}
+		c, err := decodeBroadcast(it.Value(), uid)
+		if err != nil {
+			return nil, fmt.Errorf("broadcast %s: %w", uid, err)
+		}
+		list = append(list, c)
+	}
+	return list, closeIter(it)
+}
+
 // Broadcast implements store.Broadcasts.
 func (s *Store) Broadcast(ctx context.Context, app chat.AppID, uid chat.UID) (*chat.Broadcast, error) {
 	if err := ctx.Err(); err != nil {

@@ -48,6 +48,7 @@ const (
 	spacePushReasons = 0x4b // day(2) ref(10)
 	spacePushLook    = 0x4c // due(8) ref(10)
 	spacePushShown   = 0x4d // app(4) len(1) user, type(1) channel
+	spacePushPass    = 0x4e // uid of the broadcast(10); of no broadcast, which is the newest that has had a pass
 )
 
 // A life says how long a body must live. It stands before the UID in the key,

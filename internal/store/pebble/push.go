@@ -12,6 +12,7 @@ import (
 
 	pdb "github.com/cockroachdb/pebble/v2"
 	"github.com/parleychat/parley/internal/chat"
+	"github.com/parleychat/parley/internal/store"
 )
 
 // A pushRow is how a registration is stored; the id is in the key.
@@ -148,6 +149,50 @@ func (s *Store) PushDevice(ctx context.Context, app chat.AppID, user, device str
 	}
 	d := row.device(device)
 	return &d, nil
+}
+
+// PushDevicesBehind implements store.PushDevices.
+func (s *Store) PushDevicesBehind(ctx context.Context, app chat.AppID, behind string, limit int) (list []store.PushRegistered, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if limit <= 0 {
+		return nil, chat.Invalid("limit", "must be positive")
+	}
+	if len(behind) > maxIDLength {
+		return nil, chat.TooLong("behind", maxIDLength, len(behind), "bytes")
+	}
+	prefix := binary.BigEndian.AppendUint32([]byte{spacePushDevice}, uint32(app))
+	from := prefix
+	if behind != "" {
+		from = after(appendPushPrefix(nil, app, behind))
+	}
+	it, err := s.db.NewIter(&pdb.IterOptions{LowerBound: from, UpperBound: after(prefix)})
+	if err != nil {
+		return nil, fmt.Errorf("push devices: %w", err)
+	}
+	defer it.Close()
+	for ok := it.First(); ok; ok = it.Next() {
+		rest := it.Key()[len(prefix):]
+		if len(rest) == 0 || len(rest) <= int(rest[0]) {
+			return nil, fmt.Errorf("%w: push device key", errRow)
+		}
+		end := 1 + int(rest[0])
+		user, device := rest[1:end], rest[end:]
+		if len(list) == 0 || list[len(list)-1].User != string(user) {
+			if len(list) == limit {
+				break
+			}
+			list = append(list, store.PushRegistered{User: string(user)})
+		}
+		var row pushRow
+		if err := json.Unmarshal(it.Value(), &row); err != nil {
+			return nil, fmt.Errorf("push device: %w", err)
+		}
+		at := &list[len(list)-1]
+		at.Devices = append(at.Devices, row.device(string(device)))
+	}
+	return list, closeIter(it)
 }
 
 // PutPushDevice implements store.PushDevices.

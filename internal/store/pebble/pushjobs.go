@@ -204,6 +204,20 @@ func (w *pushWriter) put(c *store.PushChange) {
 		w.value = append(w.value[:0], x.UID[:]...)
 		w.row(key)
 	}
+	for i := range c.Passes {
+		p := &c.Passes[i]
+		key = appendPassKey(key[:0], p.UID)
+		if p.Done {
+			w.delete(key)
+			continue
+		}
+		w.value = appendText(appendUint(w.value[:0], passApp, uint64(p.App)), passBehind, p.Behind)
+		w.row(key)
+	}
+	if !c.Met.IsZero() {
+		w.value = protowire.AppendBytes(protowire.AppendTag(w.value[:0], passMet, protowire.BytesType), c.Met[:])
+		w.row(appendPassKey(key[:0], chat.UID{}))
+	}
 }
 
 func (w *pushWriter) row(key []byte) {
@@ -386,6 +400,45 @@ func (s *Store) PushHalts(ctx context.Context) (list []store.PushHalt, err error
 		return err
 	})
 	return list, err
+}
+
+// The fields of a pass's row.
+const (
+	passApp    protowire.Number = 1
+	passBehind protowire.Number = 2
+	passMet    protowire.Number = 3 // of no broadcast
+)
+
+func appendPassKey(dst []byte, uid chat.UID) []byte {
+	return append(append(dst, spacePushPass), uid[:]...)
+}
+
+// PushPasses implements store.PushQueue.
+func (s *Store) PushPasses(ctx context.Context) (passes []store.PushPass, met chat.UID, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, met, err
+	}
+	err = s.eachRow([]byte{spacePushPass}, func(key, value []byte) error {
+		if len(key) != 1+uidLen {
+			return fmt.Errorf("%w: push pass key", errRow)
+		}
+		p := store.PushPass{UID: chat.UID(key[1:])}
+		err := eachField(value, func(f protowire.Number, n uint64, text []byte) {
+			switch f {
+			case passApp:
+				p.App = chat.AppID(n)
+			case passBehind:
+				p.Behind = string(text)
+			case passMet:
+				copy(met[:], text)
+			}
+		})
+		if !p.UID.IsZero() {
+			passes = append(passes, p)
+		}
+		return err
+	})
+	return passes, met, err
 }
 
 // PushReasons implements store.PushQueue.
@@ -573,6 +626,16 @@ func checkPush(c *store.PushChange) (size int, err error) {
 			return 0, err
 		}
 		size += 32 + len(ch.Owner) + len(ch.Channel)
+	}
+	for i := range c.Passes {
+		p := &c.Passes[i]
+		if p.UID.IsZero() {
+			return 0, chat.Invalid("broadcast", "is required")
+		}
+		if n := len(p.Behind); n > maxIDLength {
+			return 0, chat.TooLong("behind", maxIDLength, n, "bytes")
+		}
+		size += 32 + len(p.Behind)
 	}
 	return size, nil
 }

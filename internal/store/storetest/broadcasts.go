@@ -108,7 +108,29 @@ func testBroadcasts(e *env) {
 		}
 		e.reopen()
 	}
-	_, err := e.Broadcast(e.ctx, app, want[0].UID.Plus(100))
+	// Those that live for days, in the order in which they came.
+	behind := func(uid chat.UID, limit int, want ...*chat.Broadcast) {
+		e.Helper()
+		got, err := e.BroadcastsBehind(e.ctx, uid, limit)
+		if err != nil || len(got) != len(want) {
+			e.Fatalf("%d broadcasts behind %s, %v, want %d", len(got), uid, err, len(want))
+		}
+		for i, w := range want {
+			without := *w
+			without.Message = nil
+			if !reflect.DeepEqual(*got[i], without) {
+				e.Errorf("broadcast %d behind %s is %+v, want %+v", i, uid, got[i], without)
+			}
+		}
+	}
+	behind(chat.UID{}, 10, want[0], want[2], want[3])
+	behind(chat.UID{}, 2, want[0], want[2])
+	behind(want[0].UID, 10, want[2], want[3])
+	behind(want[1].UID, 10, want[2], want[3])
+	behind(want[3].UID, 10)
+	_, err := e.BroadcastsBehind(e.ctx, want[0].UID, 0)
+	e.wantKind(err, chat.KindInvalid)
+	_, err = e.Broadcast(e.ctx, app, want[0].UID.Plus(100))
 	e.wantKind(err, chat.KindNotFound)
 	e.wantKind(e.Append(e.ctx, &store.Append{Message: m, Targets: []string{"bob"}, Broadcast: &chat.Broadcast{App: app}}), chat.KindInvalid)
 }

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"reflect"
@@ -237,6 +238,61 @@ func testPushDevices(e *env) {
 		e.open()
 		e.wantRegistered("bob", want...)
 	}
+}
+
+// testPushDevicesBehind goes through everything that an app's users have
+// registered, and sees each once.
+func testPushDevicesBehind(e *env) {
+	want := map[string]int{}
+	names := append(users(30), "a", "ab", "b", "\x00", "\xff\xff", string(bytes.Repeat([]byte{0xff}, 255)))
+	for i, user := range names {
+		for d := range 1 + i%3 {
+			e.register(user, fmt.Sprint("d", d), fmt.Sprint("t", i, "-", d), int64(i+1))
+			want[user]++
+		}
+	}
+	for _, other := range []chat.AppID{app - 1, app + 1} {
+		if err := e.PutPushDevice(e.ctx, other, "stranger", &chat.PushDevice{ID: "d", Provider: chat.FCM, Token: "t"}); err != nil {
+			e.Fatal(err)
+		}
+	}
+	for _, limit := range []int{1, 7, 1000} {
+		got, behind := map[string]int{}, ""
+		for {
+			page, err := e.PushDevicesBehind(e.ctx, app, behind, limit)
+			if err != nil || len(page) > limit {
+				e.Fatalf("%d users, %v", len(page), err)
+			}
+			if len(page) == 0 {
+				break
+			}
+			for _, r := range page {
+				if got[r.User] > 0 || len(behind) > len(r.User) || len(behind) == len(r.User) && behind >= r.User {
+					e.Errorf("%q after %q", r.User, behind)
+				}
+				behind = r.User
+				got[r.User] = len(r.Devices)
+				alone, err := e.PushDevicesOf(e.ctx, app, []string{r.User})
+				if err != nil || !reflect.DeepEqual(alone[0], r.Devices) {
+					e.Errorf("%q has %+v, %v, want %+v", r.User, r.Devices, err, alone)
+				}
+			}
+		}
+		if !reflect.DeepEqual(got, want) {
+			e.Errorf("by %d: %v, want %v", limit, got, want)
+		}
+	}
+	// Also behind somebody who has nothing.
+	if page, err := e.PushDevicesBehind(e.ctx, app, "aa", 1); err != nil || len(page) != 1 || page[0].User != "ab" {
+		e.Errorf("behind aa: %+v, %v", page, err)
+	}
+	if page, err := e.PushDevicesBehind(e.ctx, 77, "", 10); err != nil || len(page) != 0 {
+		e.Errorf("of no app: %+v, %v", page, err)
+	}
+	_, err := e.PushDevicesBehind(e.ctx, app, "", 0)
+	e.wantKind(err, chat.KindInvalid)
+	_, err = e.PushDevicesBehind(e.ctx, app, string(make([]byte, 300)), 1)
+	e.wantKind(err, chat.KindTooLong)
 }
 
 // A token is one device's: a phone that changes hands takes it along.

@@ -562,6 +562,43 @@ func testPushShown(e *env) {
 	check()
 }
 
+// testPushPasses sees that it is known of every broadcast how far it has come.
+func testPushPasses(e *env) {
+	now := e.clock.Now().UnixMilli()
+	want := func(met chat.UID, list ...store.PushPass) {
+		e.Helper()
+		got, at, err := e.PushPasses(e.ctx)
+		if err != nil || at != met || !slices.Equal(got, list) {
+			e.Errorf("passes %+v, %s, %v, want %+v, %s", got, at, err, list, met)
+		}
+	}
+	want(chat.UID{})
+	a := store.PushPass{App: app, UID: pushUID(now, 1)}
+	b := store.PushPass{App: 1<<32 - 1, UID: pushUID(now, 2), Behind: strings.Repeat("\xff", 255)}
+	e.changePush(&store.PushChange{Passes: []store.PushPass{b, a}, Met: b.UID})
+	for range 2 {
+		want(b.UID, a, b)
+		e.reopen()
+	}
+	// They go on with the jobs that they have made.
+	a.Behind = "bob"
+	e.changePush(&store.PushChange{Passes: []store.PushPass{a}, Put: []store.PushJob{pushJob(1, a.UID, "bob", "phone")}})
+	want(b.UID, a, b)
+	b.Done = true
+	e.changePush(&store.PushChange{Passes: []store.PushPass{b, {UID: pushUID(now, 9), Done: true}}})
+	e.expire()
+	want(b.UID, a)
+	e.changePush(&store.PushChange{Met: pushUID(now, 7), Sync: true})
+	e.reopen()
+	want(pushUID(now, 7), a)
+	for _, p := range []store.PushPass{{App: app}, {App: app, UID: a.UID, Behind: strings.Repeat("x", 256)}} {
+		if err := e.ChangePush(e.ctx, &store.PushChange{Passes: []store.PushPass{p}, Met: pushUID(now, 8)}); err == nil {
+			e.Errorf("%+v was taken", p)
+		}
+	}
+	want(pushUID(now, 7), a)
+}
+
 // testPushExpires sees that traces are kept for as long as is said, and that what
 // waits is never dropped but by its owner.
 func testPushExpires(e *env) {
