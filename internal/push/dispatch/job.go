@@ -52,10 +52,14 @@ func (l *lane) end(j *store.PushJob, out *store.PushOutcome, shown *store.PushSh
 	}
 	l.waiting[j.Priority]--
 	l.d.metrics.ended(l, j, out)
+	taken := out.Class == push.Accepted.String()
+	if taken {
+		l.untold++
+	}
 	if j.Kind != store.PushMessage {
 		out = nil // that of the notification which is taken back stays
 	}
-	l.d.settler.add(settled{lane: l, drop: *j, outcome: out, shown: shown})
+	l.d.settler.add(settled{lane: l, drop: *j, outcome: out, shown: shown, taken: taken})
 }
 
 // reachedOut reports whether the class is of an attempt, and not of a job that

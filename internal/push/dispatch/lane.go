@@ -30,6 +30,9 @@ const (
 	laneIdle     = 10 * time.Minute // without a job, until a lane ends
 	longestNap   = time.Second      // between looks at the clock, which may be moved
 	stopGrace    = 3 * time.Second  // for requests under way when the server stops
+	steadyRate   = 1000             // notifications a second that a lane is to manage, however little waits
+	steadyLeast  = 32               // requests under way for that, at least
+	repeatShare  = 200              // one of so many that wait may be under way besides
 	maxUnsettled = 20_000           // jobs whose end is not written yet, until lanes wait
 )
 
@@ -48,6 +51,7 @@ type lane struct {
 	behind  [store.PushPriorities]store.PushPlace // up to where jobs were read
 	waiting [store.PushPriorities]int             // rows, those in memory among them
 	nextDue int64                                 // Unix ms: nothing that was read up to is due before; 0 when not known
+	freed   [store.PushPriorities][]store.PushJob // come before those that are ready, the last one first
 	ready   [store.PushPriorities][]store.PushJob // read, in order
 	inHand  map[placeKey]struct{}                 // what is read or under way: its row is still there
 	reading bool                                  // a page is being read
@@ -55,6 +59,8 @@ type lane struct {
 	devices map[uint64]*queueOfDevice             // devices that something is under way to
 	storms  storms
 	flight  int // requests under way
+	untold  int // notifications that the provider has taken, and that is not written yet
+	quick   quick
 	lastJob time.Time
 
 	seat     *seat // nil when there is no credential
@@ -357,9 +363,17 @@ func (l *lane) closed(now time.Time) (nap time.Duration, one bool) {
 	return nap, one
 }
 
-// mostLocked is how many requests may be under way now.
+// mostLocked is how many requests may be under way now, those not counted out of
+// which it is not written yet what came. All of them could be sent again after a
+// crash, so there are not more than it takes: the quicker the provider the fewer,
+// and the more the more waits anyway.
 func (l *lane) mostLocked(now time.Time) int {
-	most := l.d.InFlight
+	waiting := 0
+	for _, n := range l.waiting {
+		waiting += n
+	}
+	steady := int(steadyRate * l.quick.least().Seconds())
+	most := min(l.d.InFlight, max(steadyLeast, steady, waiting/repeatShare))
 	if l.rampFrom.IsZero() {
 		return most
 	}
@@ -368,8 +382,33 @@ func (l *lane) mostLocked(now time.Time) int {
 		l.rampFrom = time.Time{}
 		return most
 	}
-	return max(most/10<<steps, 1)
+	return min(most, max(l.d.InFlight/10<<steps, 1))
 }
+
+// quickTurn is how often a lane forgets how quick its provider was before.
+const quickTurn = 5 * time.Second
+
+// A quick knows the shortest time in which a provider has lately taken a
+// notification. It is of the provider; longer ones are of whoever is busy too.
+type quick struct {
+	since     time.Time
+	now, last time.Duration // 0 is none
+}
+
+func (q *quick) took(d time.Duration, at time.Time) {
+	switch age := at.Sub(q.since); {
+	case age < quickTurn:
+		q.now = min(q.now, d)
+		return
+	case age < 2*quickTurn:
+		q.last = q.now
+	default:
+		q.last = d
+	}
+	q.now, q.since = d, at
+}
+
+func (q *quick) least() time.Duration { return min(q.now, q.last) }
 
 // take takes what is to be sent next: at most as many as go in one request, and
 // one only when that is asked for. Nothing comes with how long there may be
@@ -398,7 +437,7 @@ func (l *lane) take(ctx context.Context, now time.Time, one bool) (batch []store
 // there is room for more than was read.
 func (l *lane) takeReady(now time.Time, one bool) (batch []store.PushJob, nap time.Duration) {
 	l.mu.Lock()
-	if l.seat == nil || l.flight >= l.mostLocked(now) {
+	if l.seat == nil || l.flight+l.untold >= l.mostLocked(now) {
 		l.mu.Unlock()
 		return nil, longestNap
 	}
@@ -479,9 +518,15 @@ func (l *lane) more(at *seat) []store.PushJob {
 // nextLocked is the next job of a device that nothing is under way to.
 func (l *lane) nextLocked() (store.PushJob, bool) {
 	for p := range l.ready {
-		for len(l.ready[p]) > 0 {
-			j := l.ready[p][0]
-			l.ready[p] = l.ready[p][1:]
+		for len(l.freed[p])+len(l.ready[p]) > 0 {
+			var j store.PushJob
+			if n := len(l.freed[p]); n > 0 {
+				j = l.freed[p][n-1]
+				l.freed[p] = l.freed[p][:n-1]
+			} else {
+				j = l.ready[p][0]
+				l.ready[p] = l.ready[p][1:]
+			}
 			h := hashOf(j.User, j.Device)
 			if q := l.devices[h]; q != nil {
 				q.jobs = append(q.jobs, j)
@@ -490,7 +535,7 @@ func (l *lane) nextLocked() (store.PushJob, bool) {
 			l.devices[h] = &queueOfDevice{}
 			return j, true
 		}
-		l.ready[p] = nil
+		l.freed[p], l.ready[p] = nil, nil
 	}
 	return store.PushJob{}, false
 }
@@ -507,7 +552,7 @@ func (l *lane) freeLocked(j *store.PushJob) {
 	// All of them: the first to be taken has the others wait again.
 	for i := len(q.jobs) - 1; i >= 0; i-- {
 		k := &q.jobs[i]
-		l.ready[k.Priority] = append([]store.PushJob{*k}, l.ready[k.Priority]...)
+		l.freed[k.Priority] = append(l.freed[k.Priority], *k)
 	}
 }
 
@@ -719,7 +764,13 @@ func (l *lane) attempt(ctx context.Context, at *seat, batch []store.PushJob) {
 	}
 	start := time.Now()
 	results := at.Send(ctx, notes)
-	l.d.metrics.request(l, time.Since(start), len(notes))
+	took := time.Since(start)
+	l.d.metrics.request(l, took, len(notes))
+	if results[0].Class == push.Accepted {
+		l.mu.Lock()
+		l.quick.took(took, start)
+		l.mu.Unlock()
+	}
 	for k, i := range index {
 		l.result(ctx, began, &batch[i], notes[k], results[k])
 	}
@@ -938,7 +989,10 @@ func (l *lane) releaseLocked() {
 		for i := range l.ready[p] {
 			drop(&l.ready[p][i])
 		}
-		l.ready[p] = nil
+		for i := range l.freed[p] {
+			drop(&l.freed[p][i])
+		}
+		l.freed[p], l.ready[p] = nil, nil
 	}
 	for _, q := range l.devices {
 		for i := range q.jobs {

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strconv"
@@ -842,4 +843,82 @@ func TestIdle(t *testing.T) {
 		return len(w.d.lanes.all) == 0
 	})
 	w.ends(w.one("bob", chat.VIVO), "accepted")
+}
+
+// slowDisk is a store whose disk takes as long as the test wants.
+type slowDisk struct {
+	Store
+	stuck chan struct{}
+}
+
+func (s *slowDisk) ChangePush(ctx context.Context, c *store.PushChange) error {
+	if c.Sync && len(c.Drop) > 0 {
+		<-s.stuck
+	}
+	return s.Store.ChangePush(ctx, c)
+}
+
+// What a crash has sent again is what was under way, and what came of which was not
+// written yet: both together are not more than may be under way, however slowly the
+// disk writes.
+func TestUntold(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	disk := &slowDisk{w.store, make(chan struct{})}
+	w.d.Store, w.d.settler.store = disk, disk
+	var jobs []store.PushJob
+	for i := range 100 {
+		user := "u" + strconv.Itoa(i)
+		w.phone(user, chat.VIVO)
+		jobs = append(jobs, w.job(w.message("x", user), 0, user, chat.VIVO))
+	}
+	w.put(jobs...)
+	w.run()
+	w.until("as many are sent as may be", func() bool { return len(w.sentTo("")) >= w.d.InFlight })
+	for range 20 {
+		w.pass(time.Millisecond) // the lane looks whether there is more to do
+		time.Sleep(time.Millisecond)
+	}
+	if n := len(w.sentTo("")); n != w.d.InFlight {
+		t.Errorf("%d were sent while nothing could be written", n)
+	}
+	close(disk.stuck)
+	w.until("all are told", func() bool { return w.left(chat.VIVO) == 0 })
+	if n := len(w.sentTo("")); n != len(jobs) {
+		t.Errorf("%d were sent of %d", n, len(jobs))
+	}
+}
+
+// As many requests are under way as it takes: few where the provider is quick and
+// little waits.
+func TestMost(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.d.InFlight = 256
+	for _, c := range []struct {
+		waiting int
+		took    []time.Duration // one after the other, a second apart
+		want    int
+	}{
+		{0, nil, steadyLeast},
+		{0, []time.Duration{time.Millisecond}, steadyLeast},
+		{0, []time.Duration{100 * time.Millisecond}, 100},
+		{0, []time.Duration{100 * time.Millisecond, time.Second, time.Second}, 100},
+		{0, []time.Duration{time.Second, 100 * time.Millisecond}, 100},
+		{0, []time.Duration{5 * time.Second}, 256},
+		{20_000, []time.Duration{time.Millisecond}, 100},
+		{2_000_000, nil, 256},
+		// What was long ago does not count.
+		{0, slices.Repeat([]time.Duration{200 * time.Millisecond}, 12), 200},
+		{0, append([]time.Duration{time.Millisecond}, slices.Repeat([]time.Duration{200 * time.Millisecond}, 12)...), 200},
+	} {
+		l := newLane(w.d, store.PushLane{Provider: chat.VIVO})
+		l.waiting[priorityUsual] = c.waiting
+		for i, d := range c.took {
+			l.quick.took(d, w.clock().Add(time.Duration(i)*time.Second))
+		}
+		if got := l.mostLocked(w.clock()); got != c.want {
+			t.Errorf("%d waiting, requests took %v: %d under way, want %d", c.waiting, c.took, got, c.want)
+		}
+	}
 }

@@ -34,6 +34,7 @@ type settler struct {
 type settled struct {
 	lane    *lane
 	drop    store.PushJob
+	taken   bool // by the provider
 	put     *store.PushJob
 	outcome *store.PushOutcome
 	shown   *store.PushShownOf
@@ -252,6 +253,9 @@ func (l *lane) wrote(e *settled) {
 	l.mu.Lock()
 	k := keyOf(&e.drop)
 	delete(l.inHand, k)
+	if e.taken {
+		l.untold--
+	}
 	if l.reading {
 		if l.gone == nil {
 			l.gone = map[placeKey]struct{}{}
