@@ -2,7 +2,8 @@
 # make test    everything that must pass before a change goes in (minutes)
 # make lint    formatting, vet, staticcheck, the project's own rules
 # make soak    many more rounds of killing the server under load, and of the
-#              model; a crowd that enters and leaves an open channel for minutes
+#              model; a crowd that enters and leaves an open channel for minutes;
+#              notifications through crashes and providers in trouble
 # make bench   measure a server on this machine
 # make docs    write the pages of docs/ that are generated
 # make build   the binary, in bin/
@@ -38,6 +39,7 @@ soak:
 	$(GO) test -count=1 -timeout 60m -run '^TestKill' -v ./test/e2e -args -rounds=$(ROUNDS)
 	PARLEY_MODEL_STEPS=$(STEPS) $(GO) test -count=1 -timeout 60m -run '^TestModel$$' ./internal/node
 	PARLEY_CROWD=$(CROWD) $(GO) test -count=1 -timeout 60m -run '^TestCrowd$$' -v ./internal/node
+	$(GO) test -count=1 -timeout 10m -parallel 1 -run '^TestPush' -v ./test/e2e -args -push-soak
 
 bench: build
 	./bin/parley bench
