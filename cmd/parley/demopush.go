@@ -181,6 +181,7 @@ func (d *pushShow) await(ctx context.Context, what string, holds func() (bool, e
 }
 
 func (d *pushShow) within(ctx context.Context, limit time.Duration, what string, holds func() (bool, error)) error {
+	whole := ctx
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	tick := time.NewTicker(100 * time.Millisecond)
@@ -199,6 +200,9 @@ func (d *pushShow) within(ctx context.Context, limit time.Duration, what string,
 		case <-more:
 		case <-tick.C:
 		case <-ctx.Done():
+			if err := whole.Err(); err != nil {
+				return fmt.Errorf("waiting for %s: %w", what, err)
+			}
 			return fmt.Errorf("%s: that did not come within %s", what, limit)
 		}
 	}
