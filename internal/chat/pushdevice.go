@@ -115,6 +115,9 @@ type PushDevice struct {
 	// SeenAt is when the device was last heard of, by its registration or on a
 	// connection (Unix ms).
 	SeenAt int64
+	// Struck: there are days on which the provider doubted the token. It is not
+	// registered, but read.
+	Struck bool
 }
 
 // ShortToken is as much of a token as may be shown: enough to tell two of them

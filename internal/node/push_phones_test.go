@@ -19,7 +19,7 @@ import (
 // A gallery is a tower whose users have phones, of Apple and of Google.
 type gallery struct {
 	*tower
-	apns, fcm *pushtest.Sim
+	apns, fcm, mi *pushtest.Sim
 }
 
 func newGallery(t *testing.T) *gallery {
@@ -35,8 +35,9 @@ func newGallery(t *testing.T) *gallery {
 	}
 	g := &gallery{tower: newTower(t, func(c *Config) { c.PushCA = ca })}
 	now := func() time.Time { return time.Now().Add(time.Duration(g.skipped.Load())) }
-	g.apns, g.fcm = pushtest.NewAPNs(pushtest.Options{Now: now}), pushtest.NewFCM(pushtest.Options{Now: now})
-	for _, sim := range []*pushtest.Sim{g.apns, g.fcm} {
+	o := pushtest.Options{Now: now}
+	g.apns, g.fcm, g.mi = pushtest.NewAPNs(o), pushtest.NewFCM(o), pushtest.NewMI(o)
+	for _, sim := range []*pushtest.Sim{g.apns, g.fcm, g.mi} {
 		address, err := server.Serve(sim, "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
@@ -193,4 +194,31 @@ func TestPhonesGetBroadcasts(t *testing.T) {
 	g.alerts("bob", 1)
 	g.alerts("dora", 2)
 	g.alerts("cy", 0)
+}
+
+// Xiaomi tells of the phones from which the app was removed when it is asked, which
+// it is once it has taken anything.
+func TestPhonesThatAreGone(t *testing.T) {
+	t.Parallel()
+	g := newGallery(t)
+	for _, user := range []string{"bob", "cy"} {
+		g.mi.Register(pushtest.Phone{Token: "token-of-" + user, Package: "com.example"})
+		g.done("/v4x/push/device/register", fmt.Sprintf(
+			`{"userId":%q,"deviceId":"phone","provider":"MI","token":"token-of-%s","package":"com.example"}`, user, user))
+	}
+	g.mi.Remove("token-of-bob")
+	devices := func(user string) string { return g.done("/v4x/push/device/list", `{"userId":"`+user+`"}`) }
+	for end := time.Now().Add(20 * time.Second); strings.Contains(devices("bob"), "phone"); {
+		if time.Now().After(end) {
+			t.Fatal("bob's phone is there")
+		}
+		g.say("", "cy")
+		g.pass(4 * time.Second)
+		time.Sleep(20 * time.Millisecond)
+		g.pass(time.Minute)
+	}
+	if !strings.Contains(devices("cy"), "phone") {
+		t.Error("cy's phone is gone")
+	}
+	g.metrics(`parley_push_feedback_total{app="1",provider="MI",result="answered"} 1`, `parley_push_tokens_total{app="1",provider="MI",what="deleted"} 1`)
 }

@@ -39,6 +39,14 @@ func (noPush) StrikePushToken(context.Context, chat.AppID, chat.PushProvider, st
 	return false, nil
 }
 
+func (noPush) ClearPushStrikes(context.Context, chat.AppID, chat.PushProvider, string, int64) error {
+	return nil
+}
+
+func (noPush) MovePushToken(context.Context, chat.AppID, chat.PushProvider, string, int64, chat.PushEnvironment, chat.PushEnvironment) (bool, error) {
+	return false, nil
+}
+
 func (noPush) PushCredentials(context.Context, chat.AppID) ([]chat.PushCredential, error) {
 	return nil, nil
 }

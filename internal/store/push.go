@@ -40,6 +40,14 @@ type PushDevices interface {
 	// DropPushToken does, and true is reported. Days (of Unix time) that come again
 	// or late count once; a registration begins anew.
 	StrikePushToken(ctx context.Context, app chat.AppID, p chat.PushProvider, token string, registeredBy, day int64) (bool, error)
+	// ClearPushStrikes durably forgets the strikes of a token that the provider has
+	// taken a notification for. One that was registered again after the given time
+	// stays as it is.
+	ClearPushStrikes(ctx context.Context, app chat.AppID, p chat.PushProvider, token string, registeredBy int64) error
+	// MovePushToken durably notes that a token is of another environment than was
+	// registered, and reports whether it did: not where the registration has another
+	// meanwhile, or is newer than the given time.
+	MovePushToken(ctx context.Context, app chat.AppID, p chat.PushProvider, token string, registeredBy int64, from, to chat.PushEnvironment) (bool, error)
 }
 
 // PushSights reads what decides upon whom a message notifies, of many users at once.

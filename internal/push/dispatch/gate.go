@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/parleychat/parley/internal/chat"
@@ -68,6 +69,12 @@ func (g *gate) good(now time.Time) (guilty, spared []suspect) {
 		}
 	}
 	return guilty, spared
+}
+
+// lives takes back what was said of a token that the provider has just taken a
+// notification for.
+func (g *gate) lives(token string) {
+	g.suspects = slices.DeleteFunc(g.suspects, func(s suspect) bool { return s.to.Token == token })
 }
 
 // dead notes what the provider says of a token, and reports whether something else

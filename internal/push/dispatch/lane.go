@@ -77,6 +77,7 @@ type lane struct {
 	rampFrom   time.Time // since when it may do ever more; zero for all it can
 	sweepAt    time.Time
 	successes  uint64
+	lastGood   time.Time // zero for never
 	gate       gate
 	standSince time.Time // since when nothing could be sent though something waits; zero otherwise
 }
@@ -202,6 +203,7 @@ func (l *lane) step(ctx, sending context.Context) (nap time.Duration, end bool) 
 	if err := l.refresh(ctx); err != nil {
 		return time.Second, false
 	}
+	l.askDead(sending, l.now())
 	for {
 		now := l.now()
 		nap, one := l.closed(now)
@@ -803,8 +805,8 @@ func (l *lane) result(ctx context.Context, began uint64, j *store.PushJob, n *pu
 	}
 	switch a.Class {
 	case push.Accepted:
-		l.succeeded(ctx, now)
-		l.accepted(ctx, j, n, &a)
+		l.succeeded(ctx, now, n.To.Token)
+		l.accepted(ctx, n, &a)
 		l.finish(j, n, out)
 	case push.TokenDead, push.TokenStrike:
 		l.reached()
@@ -884,10 +886,12 @@ func nextMidnight(now time.Time) time.Time {
 	return time.Date(y, m, d+1, 0, 0, 0, 0, providersDay)
 }
 
-// succeeded notes that the provider has taken a notification.
-func (l *lane) succeeded(ctx context.Context, now time.Time) {
+// succeeded notes that the provider has taken a notification for the token.
+func (l *lane) succeeded(ctx context.Context, now time.Time, token string) {
 	l.mu.Lock()
 	l.successes++
+	l.lastGood = now
+	l.gate.lives(token)
 	l.failures, l.pauses = 0, 0
 	guilty, spared := l.gate.good(now)
 	halted := l.halt.Since != 0
@@ -1015,14 +1019,20 @@ func (l *lane) name() string {
 }
 
 // accepted does what follows for the device.
-func (l *lane) accepted(ctx context.Context, j *store.PushJob, n *push.Notification, a *push.Attempt) {
-	if a.Environment == chat.NoEnvironment || a.Environment == n.To.Environment {
+func (l *lane) accepted(ctx context.Context, n *push.Notification, a *push.Attempt) {
+	to := &n.To
+	if to.Struck {
+		// What was said of the token on other days was not its fault.
+		if err := l.d.Store.ClearPushStrikes(ctx, l.id.App, to.Provider, to.Token, to.RegisteredAt); err != nil && !errors.Is(err, context.Canceled) {
+			l.d.warn("clearing what was said of a push token", err)
+		}
+	}
+	if a.Environment == chat.NoEnvironment || a.Environment == to.Environment {
 		return
 	}
 	// The token's world was not known, or wrong: it is now.
-	to := n.To
-	to.Environment = a.Environment
-	if err := l.d.Store.PutPushDevice(ctx, j.Lane.App, j.User, &to); err != nil && !errors.Is(err, context.Canceled) {
+	_, err := l.d.Store.MovePushToken(ctx, l.id.App, to.Provider, to.Token, to.RegisteredAt, to.Environment, a.Environment)
+	if err != nil && !errors.Is(err, context.Canceled) {
 		l.d.warn("correcting a push registration", err)
 	}
 }

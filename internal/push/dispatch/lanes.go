@@ -25,7 +25,8 @@ type lanes struct {
 
 	mu    sync.Mutex
 	all   map[store.PushLane]*lane
-	start func(*lane) // nil while the lanes do not run
+	start func(*lane)                  // nil while the lanes do not run
+	ask   map[store.PushLane]time.Time // when to ask for dead tokens next
 }
 
 // lane is the one with the id, made when there is none, as prepare wants it.

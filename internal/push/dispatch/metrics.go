@@ -12,8 +12,8 @@ import (
 
 // metrics are what lanes tell. Labels never hold a user or a token.
 type metrics struct {
-	results, unknown, retries, ends, tokens, cuts *prometheus.CounterVec
-	age, requests                                 *prometheus.HistogramVec
+	results, unknown, retries, ends, tokens, cuts, feedback *prometheus.CounterVec
+	age, requests                                           *prometheus.HistogramVec
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -33,6 +33,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		tokens: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "parley_push_tokens_total", Help: "Tokens said to be dead that were deleted, or spared since it was not the tokens.",
 		}, []string{"app", "provider", "what"}),
+		feedback: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "parley_push_feedback_total", Help: "Times that providers were asked for the tokens they have found dead, answered or failed.",
+		}, []string{"app", "provider", "result"}),
 		cuts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "parley_push_cut_total", Help: "Attempts with something left out to make them fit, by what: image, data, body, title.",
 		}, []string{"app", "provider", "what"}),
@@ -46,7 +49,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}, []string{"app", "provider"}),
 	}
 	if r != nil {
-		r.MustRegister(m.results, m.unknown, m.retries, m.ends, m.tokens, m.cuts, m.age, m.requests)
+		r.MustRegister(m.results, m.unknown, m.retries, m.ends, m.tokens, m.cuts, m.feedback, m.age, m.requests)
 	}
 	return m
 }
@@ -89,6 +92,11 @@ func (m *metrics) ended(l *lane, _ *store.PushJob, out *store.PushOutcome) {
 func (m *metrics) token(l *lane, what string, n int) {
 	app, provider := labels(l)
 	m.tokens.WithLabelValues(app, provider, what).Add(float64(n))
+}
+
+func (m *metrics) asked(l *lane, result string) {
+	app, provider := labels(l)
+	m.feedback.WithLabelValues(app, provider, result).Inc()
 }
 
 func (m *metrics) shed(j *store.PushJob) {

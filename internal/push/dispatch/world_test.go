@@ -41,6 +41,7 @@ type world struct {
 	cursors map[string][]push.Cursor
 	batch   int
 	closed  int
+	dead    func() ([]string, error) // what the provider says of dead tokens; nil when it keeps no list
 }
 
 type sent struct {
@@ -96,7 +97,12 @@ func (w *world) open(ctx context.Context) {
 	}
 	w.d = New(Options{
 		Store: s, Directory: w.dir, Sessions: w, Now: w.clock, Logger: slog.New(slog.DiscardHandler), Queue: 1000, InFlight: 16,
-		Adapter: func(c *chat.PushCredential) (push.Adapter, error) { return &scripted{w}, nil },
+		Adapter: func(c *chat.PushCredential) (push.Adapter, error) {
+			if w.dead != nil {
+				return &listing{&scripted{w}}, nil
+			}
+			return &scripted{w}, nil
+		},
 	})
 }
 

@@ -60,7 +60,7 @@ func pushTokenKey(app chat.AppID, p chat.PushProvider, token string) []byte {
 func (d *pushRow) device(id string) chat.PushDevice {
 	out := chat.PushDevice{
 		ID: id, Provider: d.Provider, Token: d.Token, Package: d.Package, Environment: d.Environment, Language: d.Language,
-		HideDetails: d.HideDetails, Zone: d.Zone, RegisteredAt: d.RegisteredAt, SeenAt: d.SeenAt,
+		HideDetails: d.HideDetails, Zone: d.Zone, RegisteredAt: d.RegisteredAt, SeenAt: d.SeenAt, Struck: len(d.Strikes) > 0,
 	}
 	if q := d.Quiet; q != nil {
 		out.Quiet = &chat.QuietHours{From: q.From, To: q.To, Zone: q.Zone, Level: q.Level}
@@ -326,58 +326,99 @@ func (s *Store) RemovePushDevice(ctx context.Context, app chat.AppID, user, devi
 
 // DropPushToken implements store.PushDevices.
 func (s *Store) DropPushToken(ctx context.Context, app chat.AppID, p chat.PushProvider, token string, registeredBy int64) (bool, error) {
-	return s.judgePush(ctx, app, p, token, registeredBy, func(*pushRow) bool { return true })
+	did, err := s.judgePush(ctx, app, p, token, registeredBy, func(*pushRow) verdict { return dead })
+	return did == dead, err
 }
 
 // StrikePushToken implements store.PushDevices.
 func (s *Store) StrikePushToken(ctx context.Context, app chat.AppID, p chat.PushProvider, token string, registeredBy, day int64) (bool, error) {
-	return s.judgePush(ctx, app, p, token, registeredBy, func(row *pushRow) bool {
-		if !slices.Contains(row.Strikes, day) {
-			row.Strikes = append(row.Strikes, day)
+	did, err := s.judgePush(ctx, app, p, token, registeredBy, func(row *pushRow) verdict {
+		if slices.Contains(row.Strikes, day) {
+			return same
 		}
-		return len(row.Strikes) >= chat.PushStrikes
+		if row.Strikes = append(row.Strikes, day); len(row.Strikes) >= chat.PushStrikes {
+			return dead
+		}
+		return changed
 	})
+	return did == dead, err
 }
 
-// judgePush drops a token when dead says so of its row, which it may change.
-func (s *Store) judgePush(ctx context.Context, app chat.AppID, p chat.PushProvider, token string, registeredBy int64, dead func(*pushRow) bool) (bool, error) {
+// ClearPushStrikes implements store.PushDevices.
+func (s *Store) ClearPushStrikes(ctx context.Context, app chat.AppID, p chat.PushProvider, token string, registeredBy int64) error {
+	_, err := s.judgePush(ctx, app, p, token, registeredBy, func(row *pushRow) verdict {
+		if len(row.Strikes) == 0 {
+			return same
+		}
+		row.Strikes = nil
+		return changed
+	})
+	return err
+}
+
+// MovePushToken implements store.PushDevices.
+func (s *Store) MovePushToken(ctx context.Context, app chat.AppID, p chat.PushProvider, token string, registeredBy int64, from, to chat.PushEnvironment) (bool, error) {
+	did, err := s.judgePush(ctx, app, p, token, registeredBy, func(row *pushRow) verdict {
+		if row.Environment != from || from == to {
+			return same
+		}
+		row.Environment = to
+		return changed
+	})
+	return did == changed, err
+}
+
+// A verdict is what becomes of a registration.
+type verdict int
+
+const (
+	same verdict = iota
+	changed
+	dead
+)
+
+// judgePush does with the registration of a token what judge says of its row, which
+// it may change.
+func (s *Store) judgePush(ctx context.Context, app chat.AppID, p chat.PushProvider, token string, registeredBy int64, judge func(*pushRow) verdict) (verdict, error) {
 	if err := s.pushes(ctx, "-", "-"); err != nil {
-		return false, err
+		return same, err
 	}
 	tokenKey := pushTokenKey(app, p, token)
 	owner, found, err := s.pushOwner(tokenKey)
 	if err != nil || !found {
-		return false, err
+		return same, err
 	}
 	defer s.userLocks.lock(app, owner.User)()
 	// Who has got it meanwhile registered it later than what was said of it.
 	now, found, err := s.pushOwner(tokenKey)
 	if err != nil || !found || now != owner {
-		return false, err
+		return same, err
 	}
 	var row pushRow
 	key := pushDeviceKey(app, owner)
 	if found, err := s.readJSON(key, &row); err != nil || !found {
-		return false, err
+		return same, err
 	}
 	if row.RegisteredAt > registeredBy {
-		return false, nil
+		return same, nil
+	}
+	did := judge(&row)
+	if did == same {
+		return same, nil
 	}
 	b := s.db.NewBatch()
-	strikes := len(row.Strikes)
-	if dead(&row) {
-		if err := s.forgetPush(b, app, owner); err != nil {
-			return false, err
-		}
-		return true, s.apply(b, pdb.Sync)
+	if did == dead {
+		err = s.forgetPush(b, app, owner)
+	} else if err = setJSON(b, key, &row); err != nil {
+		err = fmt.Errorf("push device: %w", err)
 	}
-	if len(row.Strikes) == strikes {
-		return false, b.Close()
+	if err != nil {
+		return same, err
 	}
-	if err := setJSON(b, key, &row); err != nil {
-		return false, fmt.Errorf("push device: %w", err)
+	if err := s.apply(b, pdb.Sync); err != nil {
+		return same, err
 	}
-	return false, s.apply(b, pdb.Sync)
+	return did, nil
 }
 
 // A credentialRow is how a credential is stored; what it is for is in the key.

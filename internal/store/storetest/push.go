@@ -449,6 +449,98 @@ func testPushTokensDie(e *env) {
 	e.wantRegistered("bob")
 	e.reopen()
 	e.wantRegistered("bob")
+
+	// What was said of a token that works after all is forgotten, and so is never
+	// the reason why it goes.
+	struck := func(want bool) {
+		e.Helper()
+		list, err := e.PushDevicesOf(e.ctx, app, []string{"bob"})
+		if err != nil || len(list[0]) != 1 || list[0][0].Struck != want {
+			e.Errorf("%+v, %v, want struck %t", list, err, want)
+		}
+		if d, err := e.PushDevice(e.ctx, app, "bob", "phone"); err != nil || d == nil || d.Struck != want {
+			e.Errorf("alone %+v, %v, want struck %t", d, err, want)
+		}
+	}
+	clears := func(token string, by int64) {
+		e.Helper()
+		if err := e.ClearPushStrikes(e.ctx, app, chat.FCM, token, by); err != nil {
+			e.Error(err)
+		}
+	}
+	e.register("bob", "phone", "s", 30)
+	struck(false)
+	clears("s", 30)
+	strike(30, 1, false)
+	strike(30, 2, false)
+	struck(true)
+	clears("s", 29) // of an earlier registration
+	clears("other", 30)
+	struck(true)
+	clears("s", 30)
+	for range 2 {
+		struck(false)
+		e.reopen()
+	}
+	strike(30, 3, false)
+	strike(30, 4, false)
+	struck(true)
+	strike(30, 5, true)
+}
+
+// testPushTokenEnvironment sees that a registration's environment changes only where
+// it is what somebody saw.
+func testPushTokenEnvironment(e *env) {
+	put := func(user, device string, at int64, v chat.PushEnvironment) {
+		e.Helper()
+		d := &chat.PushDevice{
+			ID: device, Provider: chat.APNs, Token: "t", Package: "com.example", Language: "de", RegisteredAt: at, SeenAt: at, Environment: v,
+			Quiet: &chat.QuietHours{From: 1, To: 2, Zone: "UTC"},
+		}
+		if err := e.PutPushDevice(e.ctx, app, user, d); err != nil {
+			e.Fatal(err)
+		}
+	}
+	move := func(token string, by int64, from, to chat.PushEnvironment, want bool) {
+		e.Helper()
+		if got, err := e.MovePushToken(e.ctx, app, chat.APNs, token, by, from, to); err != nil || got != want {
+			e.Errorf("moved: %t, %v, want %t", got, err, want)
+		}
+	}
+	is := func(user string, at int64, want chat.PushEnvironment) {
+		e.Helper()
+		d, err := e.PushDevice(e.ctx, app, user, "phone")
+		if err != nil || d == nil || d.Environment != want || d.RegisteredAt != at || d.Language != "de" || d.Quiet == nil || d.Package != "com.example" {
+			e.Errorf("%+v, %v, want environment %s", d, err, want)
+		}
+	}
+	move("t", 10, chat.Production, chat.Sandbox, false)
+	put("bob", "phone", 10, chat.Production)
+	move("t", 9, chat.Production, chat.Sandbox, false)
+	move("other", 10, chat.Production, chat.Sandbox, false)
+	move("t", 10, chat.Sandbox, chat.Production, false)
+	move("t", 10, chat.Production, chat.Production, false)
+	is("bob", 10, chat.Production)
+	move("t", 10, chat.Production, chat.Sandbox, true)
+	for range 2 {
+		is("bob", 10, chat.Sandbox)
+		e.reopen()
+	}
+	move("t", 10, chat.Production, chat.Sandbox, false)
+	// Registered again, it is what was registered; and elsewhere, it is another's.
+	put("bob", "phone", 20, chat.Production)
+	move("t", 10, chat.Production, chat.Sandbox, false)
+	is("bob", 20, chat.Production)
+	put("alice", "phone", 30, chat.NoEnvironment)
+	move("t", 20, chat.Production, chat.Sandbox, false)
+	move("t", 30, chat.NoEnvironment, chat.Sandbox, true)
+	is("alice", 30, chat.Sandbox)
+	if d, err := e.PushDevice(e.ctx, app, "bob", "phone"); err != nil || d != nil {
+		e.Errorf("bob has %+v, %v", d, err)
+	}
+	if ok, err := e.DropPushToken(e.ctx, app, chat.APNs, "t", 30); err != nil || !ok {
+		e.Errorf("dropped: %t, %v", ok, err)
+	}
 }
 
 func testPushSettings(e *env) {

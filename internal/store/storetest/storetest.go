@@ -107,6 +107,7 @@ func Run(t *testing.T, newPlace func(*testing.T) Place) {
 		{"PushTokensAtOnce", testPushTokensAtOnce},
 		{"PushTokenNew", testPushTokenNew},
 		{"PushTokensDie", testPushTokensDie},
+		{"PushTokenEnvironment", testPushTokenEnvironment},
 		{"PushSettings", testPushSettings},
 		{"PushJobs", testPushJobs},
 		{"PushJobPlaces", testPushJobPlaces},
