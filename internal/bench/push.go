@@ -3,7 +3,6 @@ package bench
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -177,16 +176,8 @@ func (o *Options) drain(ctx context.Context, p chat.PushProvider, jobs int, res 
 			}
 			sleep(ctx, o.scale.settle)
 			idle := srv.now()
-			peak := idle.server.rss
-			watch, stop := context.WithCancel(ctx)
-			defer stop()
-			var watching sync.WaitGroup
-			watching.Go(func() {
-				for watch.Err() == nil {
-					peak = max(peak, processUsage(srv.pid).rss)
-					sleep(watch, 200*time.Millisecond)
-				}
-			})
+			growing := watchMemory(ctx, srv)
+			defer growing.stop()
 			if err := queuePushes(ctx, o, srv, users); err != nil {
 				return err
 			}
@@ -196,6 +187,9 @@ func (o *Options) drain(ctx context.Context, p chat.PushProvider, jobs int, res 
 			}); err != nil {
 				return fmt.Errorf("make %d jobs: %w", jobs, err)
 			}
+			queued := growing.stop()
+			emptying := watchMemory(ctx, srv)
+			defer emptying.stop()
 			if err := st.open(); err != nil {
 				return err
 			}
@@ -208,20 +202,45 @@ func (o *Options) drain(ctx context.Context, p chat.PushProvider, jobs int, res 
 				res.Broken = append(res.Broken, fmt.Sprintf("%d of %d notifications came", st.distinct(), jobs))
 			}
 			after := srv.now()
-			stop()
-			watching.Wait()
+			peak := emptying.stop()
 			took := after.at.Sub(before.at)
 			res.Seconds = took.Seconds()
 			res.Rates = []Rate{rate("notifications", st.taken.Load()-base, took)}
 			res.Server = between(before, after)
 			res.Server.RSSBefore = idle.server.rss
-			res.Server.RSSAfter = cmp.Or(peak, res.Server.RSSAfter)
+			res.Server.RSSAfter = peak
 			res.Verified = fmt.Sprintf("%d notifications of %d came, %d of them twice", st.distinct(), jobs, st.taken.Load()-st.distinct())
-			res.Notes = append(res.Notes, "memory before is that of the server at rest with the devices registered; after is the most while the queue grew and was emptied",
+			res.Notes = append(res.Notes, fmt.Sprintf("memory before is that of the server at rest with the devices registered, after the most while the queue was emptied; while it grew, by sends as fast as they were taken, the most was %.1f MB", float64(queued)/1e6),
 				fmt.Sprintf("over HTTP/1: %d requests", st.sim.Stats().Protocol1))
 			return nil
 		})
 	})
+}
+
+// A memoryWatch looks at how much memory the server has.
+type memoryWatch struct {
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+	most   int64
+}
+
+func watchMemory(ctx context.Context, srv *server) *memoryWatch {
+	ctx, cancel := context.WithCancel(ctx)
+	w := &memoryWatch{cancel: cancel}
+	w.done.Go(func() {
+		for ctx.Err() == nil {
+			w.most = max(w.most, processUsage(srv.pid).rss)
+			sleep(ctx, 200*time.Millisecond)
+		}
+	})
+	return w
+}
+
+// stop ends it, and gives the most there was, in bytes.
+func (w *memoryWatch) stop() int64 {
+	w.cancel()
+	w.done.Wait()
+	return w.most
 }
 
 // queuePushes sends so many messages to each of the users, who are all away.
