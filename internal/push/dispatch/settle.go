@@ -125,9 +125,6 @@ func (s *settler) write(batch []settled, stop <-chan struct{}) {
 		case <-time.After(pause/2 + rand.N(pause/2)):
 		}
 	}
-	s.mu.Lock()
-	s.writing = 0
-	s.mu.Unlock()
 	for i := range batch {
 		if batch[i].lane != nil {
 			batch[i].lane.wrote(&batch[i])
@@ -145,6 +142,9 @@ func (s *settler) write(batch []settled, stop <-chan struct{}) {
 		}
 		cancel()
 	}
+	s.mu.Lock()
+	s.writing = 0
+	s.mu.Unlock()
 }
 
 type screen struct {

@@ -368,7 +368,8 @@ func TestWithdrawalsAreNotHeld(t *testing.T) {
 	}
 	w.followed()
 	w.until("the storm is held", func() bool {
-		return len(w.sentTo("bob")) == 3*stormAfter && w.left(chat.APNs) == 1 && w.left(chat.FCM) == 1 && w.left(chat.VIVO) == 1
+		return len(w.sentTo("bob")) == 3*stormAfter && w.left(chat.APNs) == 1 && w.left(chat.FCM) == 1 && w.left(chat.VIVO) == 1 &&
+			w.d.settler.behind() == 0 // it has looked whether any was read meanwhile
 	})
 	w.result(push.Result{Class: push.Retry, Code: "500"})
 	from := len(w.sentTo("bob"))
