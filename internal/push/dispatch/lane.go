@@ -735,9 +735,13 @@ func (l *lane) sweep(ctx context.Context, now time.Time) {
 
 // attempt tries to get a batch to the provider.
 func (l *lane) attempt(ctx context.Context, at *seat, batch []store.PushJob) {
+	asked := true
 	defer func() {
 		l.mu.Lock()
 		l.flight--
+		if l.probing && !asked {
+			l.probeAt = l.now() // it has not told whether the provider is there: the next one may
+		}
 		l.probing = false
 		l.mu.Unlock()
 	}()
@@ -755,8 +759,10 @@ func (l *lane) attempt(ctx context.Context, at *seat, batch []store.PushJob) {
 			l.put(j, j, l.now().Add(time.Second))
 		case end != nil:
 			l.settle(j, end)
+			asked = false
 		case n.lane != l.id:
 			l.move(j, n.lane)
+			asked = false
 		default:
 			notes, index = append(notes, &n.Notification), append(index, i)
 		}
@@ -764,6 +770,7 @@ func (l *lane) attempt(ctx context.Context, at *seat, batch []store.PushJob) {
 	if len(notes) == 0 {
 		return
 	}
+	asked = true
 	start := time.Now()
 	results := at.Send(ctx, notes)
 	took := time.Since(start)

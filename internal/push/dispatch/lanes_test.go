@@ -146,6 +146,36 @@ func TestDown(t *testing.T) {
 	}
 }
 
+// What has expired does not tell whether a provider is there again: another is tried
+// in its place, however many of them there are.
+func TestDownWithExpired(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.result(push.Result{Class: push.Retry, Code: "connect"})
+	w.run()
+	var uids []chat.UID
+	for i := range breakAfter {
+		user := "u" + strconv.Itoa(i)
+		w.phone(user, chat.VIVO)
+		uids = append(uids, w.one(user, chat.VIVO))
+	}
+	w.until("the breaker opens", func() bool {
+		l := w.lane(chat.VIVO)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.failures >= breakAfter && l.flight == 0
+	})
+	w.result(accepted)
+	for range 20 {
+		uids = append(uids, w.one("u0", chat.VIVO, func(j *store.PushJob) { j.Priority, j.Expires = priorityCall, j.Due+1000 }))
+	}
+	w.pass(probePause)
+	w.until("all are done", func() bool { return w.left(chat.VIVO) == 0 })
+	for i, uid := range uids {
+		w.ends(uid, map[bool]string{true: "accepted", false: "expired"}[i < breakAfter])
+	}
+}
+
 func TestRetryAfter(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
