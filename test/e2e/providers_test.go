@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,6 +26,9 @@ type cast struct {
 	// answering is how long a provider takes to answer once it has taken a
 	// notification: what is killed meanwhile sends it again.
 	answering time.Duration
+
+	// seen, when set, is told of each request, from any goroutine.
+	seen func(p chat.PushProvider, r *http.Request)
 
 	credentials []chat.PushCredential
 	lanes       []chat.PushProvider // in the order of users
@@ -48,12 +52,10 @@ type arrival struct {
 }
 
 // simulate starts the providers.
-func simulate(t *testing.T, providers ...chat.PushProvider) *cast {
+func (c *cast) simulate(t *testing.T, providers ...chat.PushProvider) {
 	t.Helper()
-	c := &cast{
-		t: t, sims: map[chat.PushProvider]*pushtest.Sim{}, ca: filepath.Join(t.TempDir(), "ca.pem"), lanes: providers,
-		want: map[string]notice{}, shown: map[string][]arrival{},
-	}
+	c.t, c.ca, c.lanes = t, filepath.Join(t.TempDir(), "ca.pem"), providers
+	c.sims, c.want, c.shown = map[chat.PushProvider]*pushtest.Sim{}, map[string]notice{}, map[string][]arrival{}
 	server, err := pushtest.NewServer()
 	if err != nil {
 		t.Fatal(err)
@@ -63,7 +65,11 @@ func simulate(t *testing.T, providers ...chat.PushProvider) *cast {
 		t.Fatal(err)
 	}
 	for _, p := range providers {
-		sim := pushtest.All()[p](pushtest.Options{Strangers: true, Shown: c.show})
+		sim := pushtest.All()[p](pushtest.Options{Strangers: true, Shown: c.show, Seen: func(r *http.Request, _ string) {
+			if c.seen != nil {
+				c.seen(p, r)
+			}
+		}})
 		address, err := server.Serve(sim, "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
@@ -71,7 +77,6 @@ func simulate(t *testing.T, providers ...chat.PushProvider) *cast {
 		c.sims[p] = sim
 		c.credentials = append(c.credentials, sim.Credential(address))
 	}
-	return c
 }
 
 // show notes what a phone shows.
@@ -195,15 +200,23 @@ func (c *cast) arrived() int {
 // missing is how many messages no phone was shown, of those that now and later are
 // of use.
 func (c *cast) missing() (n int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	now := time.Now()
-	for uid, w := range c.want {
-		if len(c.shown[uid]) == 0 && now.Before(w.until) {
-			n++
-		}
+	for _, k := range c.left() {
+		n += k
 	}
 	return n
+}
+
+// left is what is missing, by provider.
+func (c *cast) left() map[chat.PushProvider]int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	left, now := map[chat.PushProvider]int{}, time.Now()
+	for uid, w := range c.want {
+		if len(c.shown[uid]) == 0 && now.Before(w.until) {
+			left[w.provider]++
+		}
+	}
+	return left
 }
 
 // verify holds what phones were shown against what was sent, and gives how many
@@ -240,16 +253,38 @@ func (c *cast) verify() (twice, never int) {
 // eventually waits for something to hold, however slow the machine is.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(3 * time.Minute); !holds(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !holds(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("never: %s", what)
 		}
 	}
 }
 
+// waits are how long notifications took to arrive, from when their messages were
+// old enough, by provider, growing.
+func (c *cast) waits(grace time.Duration) map[chat.PushProvider][]time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := map[chat.PushProvider][]time.Duration{}
+	for uid, w := range c.want {
+		if list := c.shown[uid]; len(list) > 0 {
+			all[w.provider] = append(all[w.provider], list[0].at.Sub(sentAt(c.t, uid))-grace)
+		}
+	}
+	for _, list := range all {
+		slices.Sort(list)
+	}
+	return all
+}
+
 // settled waits until nothing is to be notified of any more.
 func (c *cast) settled(s *server) {
 	c.t.Helper()
+	defer func() {
+		if c.missing() > 0 {
+			c.t.Errorf("not told: %v", c.left())
+		}
+	}()
 	eventually(c.t, "all are told", func() bool { return c.missing() == 0 })
 	eventually(c.t, "nothing waits", func() bool { return s.metric("parley_push_jobs") == 0 })
 }

@@ -4,7 +4,10 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
+	"slices"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -41,7 +44,8 @@ func TestPushKill(t *testing.T) {
 	if *pushSoak {
 		users, drains, inFlight = 2000, 3, 256
 	}
-	c := simulate(t, chat.APNs, chat.FCM)
+	c := &cast{}
+	c.simulate(t, chat.APNs, chat.FCM)
 	c.sims[chat.APNs].Fail(pushtest.Fault{Delay: 50 * time.Millisecond})
 	s := c.serve(users, "--push-grace", "500ms", "--push-in-flight", strconv.Itoa(inFlight))
 	const kills = 5
@@ -92,8 +96,8 @@ func TestPushStop(t *testing.T) {
 	if *pushSoak {
 		users, inFlight = 1000, 256
 	}
-	c := simulate(t, chat.APNs, chat.FCM)
-	c.answering = 100 * time.Millisecond
+	c := &cast{answering: 100 * time.Millisecond}
+	c.simulate(t, chat.APNs, chat.FCM)
 	for _, sim := range c.sims {
 		sim.Fail(pushtest.Fault{Delay: 100 * time.Millisecond})
 	}
@@ -118,5 +122,159 @@ func TestPushStop(t *testing.T) {
 	c.settled(s)
 	if twice, never := c.verify(); twice+never > 0 {
 		t.Errorf("%d notifications were told twice, and %d to nobody", twice, never)
+	}
+}
+
+// One provider is down, one is slow, one asks not to be disturbed. All that is sent
+// arrives once, and nothing when it is of no use any more. The provider that is down
+// is asked now and then whether it still is, the one that asked for it is left alone
+// for as long as it said, and the other providers' phones notice nothing of it all.
+func TestPushTrouble(t *testing.T) {
+	t.Parallel()
+	// One request at a time to each provider: what comes after an answer was sent
+	// after it.
+	users, inFlight, pace, lasts := 20, 1, 25*time.Millisecond, 5*time.Second
+	slow, rest := 250*time.Millisecond, 2*time.Second
+	if *pushSoak {
+		// A call lives a minute.
+		users, inFlight, pace, lasts = 300, 256, 12*time.Millisecond, 68*time.Second
+		slow, rest = 5*time.Second, 5*time.Second
+	}
+	const (
+		down, late, full = chat.FCM, chat.HW, chat.VIVO
+		grace            = 500 * time.Millisecond
+	)
+	var providers []chat.PushProvider
+	for p := range pushtest.All() {
+		providers = append(providers, p)
+	}
+	slices.Sort(providers)
+	var mu sync.Mutex
+	resting := false
+	var asked []time.Time // of the full one, when it was asked while it asked not to be
+	var next []time.Time  // and when it was asked at all
+	c := &cast{seen: func(p chat.PushProvider, r *http.Request) {
+		if p != full || r.URL.Path != "/message/send" {
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		now := time.Now()
+		if next = append(next, now); resting {
+			asked = append(asked, now)
+		}
+	}}
+	c.simulate(t, providers...)
+	s := c.serve(users*len(providers), "--push-grace", grace.String(), "--push-in-flight", strconv.Itoa(inFlight))
+	for i := range providers {
+		c.tell(s, "RC:TxtMsg", "before", i)
+	}
+	c.settled(s)
+
+	mu.Lock()
+	resting = true
+	mu.Unlock()
+	mendFull := c.sims[full].Fail(pushtest.Fault{Status: http.StatusTooManyRequests, Header: map[string]string{"Retry-After": strconv.Itoa(int(rest.Seconds()))}})
+	mendSlow := c.sims[late].Fail(pushtest.Fault{Delay: slow})
+	mendDown := c.sims[down].Fail(pushtest.Fault{Reset: true})
+	mendAuth := c.sims[down].Fail(pushtest.Fault{Auth: true, Reset: true})
+	before := c.sims[down].Stats()
+	busy := watchClock()
+	ticker := time.NewTicker(pace)
+	defer ticker.Stop()
+	var sending sync.WaitGroup
+	sent, began := 0, time.Now()
+	for end := began.Add(lasts); time.Now().Before(end); sent++ {
+		<-ticker.C
+		i := sent % (users * len(providers))
+		kind := "RC:TxtMsg"
+		if c.provider(i) == down && (sent/len(providers))%2 == 0 {
+			kind = "RC:VCInvite"
+		}
+		sending.Go(func() { c.tell(s, kind, "hello", i) })
+	}
+	sending.Wait()
+	after, while := c.sims[down].Stats(), time.Since(began)
+	mendDown()
+	mendAuth()
+	mendSlow()
+	mu.Lock()
+	resting = false
+	mu.Unlock()
+	mendFull()
+	c.settled(s)
+	starved := busy()
+
+	twice, never := c.verify()
+	if twice > 0 {
+		t.Errorf("%d notifications were sent twice", twice)
+	}
+	expired := int(s.metric("parley_push_ends_total", `class="expired"`))
+	if never != expired {
+		t.Errorf("%d messages were told to nobody, and %d are known to have expired", never, expired)
+	}
+	if *pushSoak && never == 0 {
+		t.Error("nothing has expired")
+	}
+	// Ten failures in a row, what is under way by then, and one each ten seconds.
+	probes, most := after.Requests+after.Auths-before.Requests-before.Auths, 10+inFlight+int(while/(10*time.Second))+1
+	if probes > most {
+		t.Errorf("the provider that was down was asked %d times, want at most %d", probes, most)
+	}
+	early := 0
+	for _, at := range asked {
+		for _, n := range next {
+			// With many requests under way some are when the answer comes.
+			if d := n.Sub(at); d > 0 && d < rest && (inFlight == 1 || d > time.Second) {
+				early++
+			}
+		}
+	}
+	if early > 0 {
+		t.Errorf("%d requests came before the %s were over that the provider asked for", early, rest)
+	}
+	if len(asked) == 0 || probes == 0 {
+		t.Errorf("%d requests to the provider that asked not to be disturbed, %d to the one that was down: there was no trouble", len(asked), probes)
+	}
+	t.Logf("%d messages, %d expired; asked %d times while down, %d times while resting", sent, expired, probes, len(asked))
+	for p, list := range c.waits(grace) {
+		p99 := list[len(list)*99/100]
+		t.Logf("%-5s p50 %8s p99 %8s of %d", p, list[len(list)/2].Round(time.Millisecond), p99.Round(time.Millisecond), len(list))
+		if p == down || p == late || p == full || !*pushSoak {
+			continue
+		}
+		if p99 >= time.Second && starved < 100*time.Millisecond {
+			t.Errorf("p99 of %s is %s, though it is not in trouble", p, p99)
+		}
+	}
+	t.Logf("timers of this machine are up to %s late (p99)", starved.Round(time.Millisecond))
+}
+
+// watchClock sees how late timers are. The function it gives ends that, and says by
+// how much one of a hundred was: where that is much, what is measured says little.
+func watchClock() (end func() time.Duration) {
+	const nap = 10 * time.Millisecond
+	stop, ended := make(chan struct{}), make(chan []time.Duration)
+	go func() {
+		var late []time.Duration
+		for {
+			at := time.Now()
+			select {
+			case <-time.After(nap):
+				late = append(late, time.Since(at)-nap)
+			case <-stop:
+				ended <- late
+				return
+			}
+		}
+	}()
+	return func() time.Duration {
+		close(stop)
+		late := <-ended
+		if len(late) == 0 {
+			return time.Hour
+		}
+		slices.Sort(late)
+		return late[len(late)*99/100]
 	}
 }
