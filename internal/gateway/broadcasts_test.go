@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -193,6 +194,45 @@ func TestConnected(t *testing.T) {
 		if !seen[want] {
 			t.Errorf("%+v is missing in %+v", want, list)
 		}
+	}
+}
+
+// A lateStore lets something happen while somebody first asks where bob's timeline
+// ends.
+type lateStore struct {
+	Store
+	once    sync.Once
+	happens func()
+}
+
+func (s *lateStore) Head(ctx context.Context, app chat.AppID, user string) (uint64, error) {
+	if user == "bob" {
+		s.once.Do(s.happens)
+	}
+	return s.Store.Head(ctx, app, user)
+}
+
+// A connection that starts now gets a broadcast that comes while it is made, whether
+// it is the connect that gives it or the pass over those who are connected.
+func TestBroadcastDuringConnect(t *testing.T) {
+	t.Parallel()
+	s := &lateStore{}
+	h := newHouse(t, func(o *Options) { s.Store, o.Store = o.Store, s })
+	s.happens = func() {
+		h.broadcast(chat.BroadcastAll, "to all")
+		if h.Online(h.app.ID, "bob") { // so the pass finds him
+			eventually(t, "bob is given it", func() bool {
+				head, err := h.store.Head(context.Background(), h.app.ID, "bob")
+				return err != nil || head > 0
+			})
+		}
+	}
+	bob, r := h.connect("bob", "")
+	if me := r.Connect.Subs["me"]; me.Recovered || me.Offset != 0 {
+		t.Errorf("%+v", me)
+	}
+	if r := bob.reply(); r.Push.Pub.Offset != 1 || r.Push.Pub.Data.Message.Content != "to all" {
+		t.Errorf("%+v", r.Push)
 	}
 }
 

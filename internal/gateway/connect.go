@@ -166,6 +166,9 @@ func (c *conn) connect(cmd command) error {
 	rand.Read(c.client[:])
 	c.client[6] = c.client[6]&0x0f | 0x40 // a version 4 UUID
 	c.client[8] = c.client[8]&0x3f | 0x80
+	// Before anybody can find the session to give its user a broadcast: what is
+	// given because of this connect all comes after this.
+	before, err := c.g.opts.Store.Head(ctx, c.app, c.user)
 	// From here on the session is woken, so nothing that happens while the
 	// first page is read is missed.
 	if err := c.g.sessions.add(c, grant.App.Settings.Sessions, turn); err != nil {
@@ -177,9 +180,7 @@ func (c *conn) connect(cmd command) error {
 	}
 	c.registered = true
 	// Before it is decided where the session starts: what the user has not had of
-	// broadcasts is of the backlog. From here on the session is found by those
-	// that come.
-	before, err := c.g.opts.Store.Head(ctx, c.app, c.user)
+	// broadcasts is of the backlog.
 	if err == nil {
 		_, err = c.g.courier.Touch(ctx, grant.App, grant.User, client)
 	}
