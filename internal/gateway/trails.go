@@ -106,6 +106,10 @@ func (c *conn) noteWrittenLocked() {
 	c.trail.wrote = c.pos
 	if t := c.g.trails; !t.off {
 		t.pendingOf(c).written.extend(after, c.pos, t.now().UnixMilli())
+		if c.state == stateClosed {
+			// The session has ended during the turn, and nobody asks it any more.
+			t.endLocked(c)
+		}
 	}
 }
 
