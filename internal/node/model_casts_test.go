@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"testing"
 	"time"
 
 	"github.com/parleychat/parley/internal/chat"
@@ -231,6 +232,27 @@ func (r *modelRun) behindBacks() {
 	}
 }
 
+// A user whose second device connects right behind the first is given a broadcast
+// once: it is news to the first, and lies behind what the second starts with.
+func TestModelOfTwoConnects(t *testing.T) {
+	t.Parallel()
+	for _, from := range []string{"", "now"} {
+		r := newModelRun(t, 1)
+		o := r.broadcast(true)
+		r.do(o)
+		i := slices.IndexFunc(r.users, func(u *modelUser) bool { return !slices.Contains(o.touches, u.name) })
+		away := r.users[i]
+		for _, d := range r.devices[i*(1+modelDevices):][:2] {
+			d.connect(from, 0)
+		}
+		first, second := away.welcomes[0], away.welcomes[1]
+		if len(first.due) != 1 || len(first.news) != 1 || first.at != 0 || len(second.due) != 1 || len(second.news) != 0 || second.at != 1 {
+			t.Errorf("the first starts at %d, due %v, news %v; the second at %d, due %v, news %v", first.at, first.due, first.news, second.at, second.due, second.news)
+		}
+		r.greet()
+	}
+}
+
 // dueCasts are the broadcasts that the user must be given with the next connect.
 func (r *modelRun) dueCasts(u *modelUser) (due []*modelCast) {
 	for _, c := range r.casts {
@@ -257,6 +279,13 @@ func (r *modelRun) unsettledCast(u *modelUser) *modelCast {
 func (r *modelRun) settleCasts() {
 	for _, u := range r.users {
 		if !u.connected() {
+			// Who was cut off may have been given it just before, or by a node that had
+			// not heard of that yet.
+			for _, c := range r.casts {
+				if c.present[u.name] && c.given[u.name] == nil {
+					u.brought[c] = true
+				}
+			}
 			continue
 		}
 		for end := time.Now().Add(modelPatience); ; time.Sleep(2 * time.Millisecond) {

@@ -128,6 +128,10 @@ type modelUser struct {
 	blocks   map[string]bool // whom they block
 	views    map[viewKey]*modelView
 	welcomes []welcome // not looked at yet
+	// brought are the broadcasts that may be in the timeline already, although the
+	// model has not seen them there: a connect that is over had to bring them, or
+	// they came by themselves just before the user was cut off.
+	brought map[*modelCast]bool
 }
 
 // A modelMessage is a message for one recipient, as it is now.
@@ -318,7 +322,8 @@ const (
 	modelDevices = 3 // of each user, besides the desk
 )
 
-func runModel(t *testing.T, seed uint64, steps int) {
+// newModelRun is a run whose node is up, and which ends with the test.
+func newModelRun(t *testing.T, seed uint64) *modelRun {
 	r := &modelRun{
 		t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 0)), verbose: os.Getenv("PARLEY_MODEL_LOG") != "",
 		dir: t.TempDir(), disk: &modelDisk{MemFS: vfs.NewCrashableMem()},
@@ -327,7 +332,7 @@ func runModel(t *testing.T, seed uint64, steps int) {
 	r.began = time.Date(2026, 11, 22, 23, 50, 0, 0, time.UTC).UnixMilli() // a day ends soon
 	r.clock.ms.Store(r.began)
 	for i := range modelUsers {
-		u := &modelUser{name: fmt.Sprint("u", i), folded: map[string]*foldedMessage{}, blocks: map[string]bool{}, views: map[viewKey]*modelView{}}
+		u := &modelUser{name: fmt.Sprint("u", i), folded: map[string]*foldedMessage{}, blocks: map[string]bool{}, views: map[viewKey]*modelView{}, brought: map[*modelCast]bool{}}
 		u.desk = &modelDevice{r: r, user: u, knows: false}
 		r.users = append(r.users, u)
 		r.devices = append(r.devices, u.desk)
@@ -339,7 +344,7 @@ func runModel(t *testing.T, seed uint64, steps int) {
 			r.devices = append(r.devices, d)
 		}
 	}
-	defer func() {
+	t.Cleanup(func() {
 		r.disk.release()
 		for _, d := range r.devices {
 			d.drop()
@@ -351,8 +356,13 @@ func runModel(t *testing.T, seed uint64, steps int) {
 			_ = r.node.Stop(ctx)
 		}
 		r.http.CloseIdleConnections()
-	}()
+	})
 	r.boot()
+	return r
+}
+
+func runModel(t *testing.T, seed uint64, steps int) {
+	r := newModelRun(t, seed)
 	total := 0
 	for _, a := range modelActions {
 		total += a.weight

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -373,6 +374,7 @@ func (d *modelDevice) connect(from string, cut int) {
 		o.Positions = map[string]client.Position{client.Me: {Offset: d.pos, Epoch: r.epoch}}
 	}
 	due := r.dueCasts(d.user)
+	news := slices.DeleteFunc(slices.Clone(due), func(c *modelCast) bool { return d.user.brought[c] })
 	c, err := client.Dial(r.t.Context(), o)
 	if err != nil {
 		r.fail([]string{d.user.name}, "%s cannot connect: %v", d, err)
@@ -392,7 +394,12 @@ func (d *modelDevice) connect(from string, cut int) {
 	d.await("the answer to connect", func() bool { return d.started != nil || d.closed != nil })
 	mode := d.judgeStart(from)
 	if !r.unsure {
-		d.user.welcomes = append(d.user.welcomes, welcome{d, d.data, mode == "now", d.pos, due})
+		d.user.welcomes = append(d.user.welcomes, welcome{d, d.data, mode == "now", d.pos, due, news})
+	}
+	for _, c := range r.casts {
+		if c.given[d.user.name] == nil && (r.unsure || slices.Contains(due, c)) {
+			d.user.brought[c] = true
+		}
 	}
 }
 
