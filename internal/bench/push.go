@@ -188,6 +188,8 @@ func (o *Options) drain(ctx context.Context, p chat.PushProvider, jobs int, res 
 				return fmt.Errorf("make %d jobs: %w", jobs, err)
 			}
 			queued := growing.stop()
+			// What sending took is given back meanwhile: it is not the queue's.
+			sleep(ctx, 5*o.scale.settle)
 			emptying := watchMemory(ctx, srv)
 			defer emptying.stop()
 			if err := st.open(); err != nil {
