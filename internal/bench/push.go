@@ -190,6 +190,7 @@ func (o *Options) drain(ctx context.Context, p chat.PushProvider, jobs int, res 
 			queued := growing.stop()
 			// What sending took is given back meanwhile: it is not the queue's.
 			sleep(ctx, 5*o.scale.settle)
+			waiting := srv.now()
 			emptying := watchMemory(ctx, srv)
 			defer emptying.stop()
 			if err := st.open(); err != nil {
@@ -209,10 +210,11 @@ func (o *Options) drain(ctx context.Context, p chat.PushProvider, jobs int, res 
 			res.Seconds = took.Seconds()
 			res.Rates = []Rate{rate("notifications", st.taken.Load()-base, took)}
 			res.Server = between(before, after)
-			res.Server.RSSBefore = idle.server.rss
+			res.Server.RSSBefore = waiting.server.rss
 			res.Server.RSSAfter = peak
 			res.Verified = fmt.Sprintf("%d notifications of %d came, %d of them twice", st.distinct(), jobs, st.taken.Load()-st.distinct())
-			res.Notes = append(res.Notes, fmt.Sprintf("memory before is that of the server at rest with the devices registered, after the most while the queue was emptied; while it grew, by sends as fast as they were taken, the most was %.1f MB", float64(queued)/1e6),
+			res.Notes = append(res.Notes, fmt.Sprintf("memory before is that of the server at rest with all of them waiting, after the most while they were sent; freshly started, with the devices registered, it had %.1f MB, and while the queue grew, by sends as fast as they were taken, %.1f MB at most",
+				float64(idle.server.rss)/1e6, float64(queued)/1e6),
 				fmt.Sprintf("over HTTP/1: %d requests", st.sim.Stats().Protocol1))
 			return nil
 		})

@@ -168,6 +168,7 @@ func (n *Node) run(background context.Context) {
 		n.courier.RunBroadcasts,
 		n.gateway.Run,
 		n.tracer.Run,
+		n.tendHeap,
 		n.pushes.Run,
 		courier.NewIndexer(n.store, n.logger).Run,
 	} {

@@ -1,0 +1,6 @@
+//go:build cgo
+
+package pebble
+
+// With cgo Pebble takes its memory from C.
+const arenasInHeap = false
