@@ -257,7 +257,6 @@ func TestCodes(t *testing.T) {
 func TestTransport(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
-	quick := w.connect(line.Options{Timeout: 300 * time.Millisecond})
 	for name, c := range map[string]struct {
 		fault pushtest.Fault
 		class push.Class
@@ -279,18 +278,23 @@ func TestTransport(t *testing.T) {
 		"limited by code": {pushtest.Fault{Status: 200, Header: map[string]string{"Retry-After": "3"}, Body: `{"result":"error","code":10027}`}, push.RetryAfter, "10027", 3 * time.Second},
 		"busy":            {pushtest.Fault{Status: 503}, push.Retry, "http 503", 0},
 	} {
-		a := w.adapter
+		w, a := w, w.adapter
 		if c.code == "timeout" {
-			a = quick
+			// With a provider of its own: what it gave up may arrive later.
+			w = newWorld(t, nil)
+			a = w.connect(line.Options{Timeout: 200 * time.Millisecond})
 		}
 		mend := w.sim.Fail(c.fault)
 		before := w.sim.Stats().Requests
-		got := sendBy(t, a, golden.Example(t, token))
+		got, sent := sendBy(t, a, golden.Example(t, token)), 1
+		for ; c.code == "timeout" && w.sim.Stats().Requests == before && sent < 100; sent++ {
+			got = sendBy(t, a, golden.Example(t, token)) // its time was over on the way
+		}
 		if got.Class != c.class || got.Code != c.code || got.After != c.after {
 			t.Errorf("%s: %s %+v, want %s %s", name, got.Class, got, c.class, c.code)
 		}
-		if n := w.sim.Stats().Requests - before; n != 1 {
-			t.Errorf("%s: %d requests", name, n)
+		if n := w.sim.Stats().Requests - before; n < 1 || n > sent {
+			t.Errorf("%s: %d requests, sent %d", name, n, sent)
 		}
 		mend()
 	}

@@ -389,7 +389,12 @@ func TestTransport(t *testing.T) {
 			t.Errorf("%+v: after %s, %d requests", c.fault, r.After, after.Requests-before.Requests)
 		}
 	}
-	want(t, "hasty", send(t, hasty, golden.Example(t, token)).Result, push.Accepted, "0")
+	// It may run out of time on the way, but not always.
+	r := send(t, hasty, golden.Example(t, token)).Result
+	for tries := 1; r.Code == "timeout" && tries < 100; tries++ {
+		r = send(t, hasty, golden.Example(t, token)).Result
+	}
+	want(t, "hasty", r, push.Accepted, "0")
 	for _, f := range []pushtest.Fault{{Hang: true}, {Status: 200, Drip: true}} {
 		mend := w.Fail(f)
 		want(t, fmt.Sprintf("%+v", f), send(t, hasty, golden.Example(t, token)).Result, push.Retry, "timeout")
@@ -402,7 +407,7 @@ func TestTransport(t *testing.T) {
 	if r := w.adapter.Send(ctx, []*push.Notification{&n}); r[0].Class != push.Retry {
 		t.Errorf("%+v", r)
 	}
-	alone := w.with(t, w.credential, line.Options{Timeout: time.Second})
+	alone := w.with(t, w.credential, line.Options{})
 	want(t, "nobody vouches", send(t, alone, n).Result, push.Retry, "certificate")
 	n.Silent = true
 	want(t, "silent", send(t, w.adapter, n).Result, push.PayloadBad, "silent")
