@@ -51,6 +51,7 @@ func (l *lane) end(j *store.PushJob, out *store.PushOutcome, shown *store.PushSh
 		out.Attempts++
 	}
 	l.waiting[j.Priority]--
+	l.storms.over(j)
 	l.d.metrics.ended(l, j, out)
 	taken := out.Class == push.Accepted.String()
 	if taken {

@@ -30,6 +30,8 @@ type held struct {
 
 func (s *storms) turn(now time.Time) {
 	switch age := now.Sub(s.since); {
+	case age < 0: // the clock was put back
+		s.last = nil
 	case age < stormWindow:
 		return
 	case age < 2*stormWindow:
@@ -59,6 +61,16 @@ func (s *storms) took(j *store.PushJob, now time.Time) {
 	}
 }
 
+// over notes that a job is over: it stands for no others any more.
+func (s *storms) over(j *store.PushJob) {
+	if len(s.held) == 0 || !stormy(j) {
+		return
+	}
+	if c := s.held[hashOf(j.User, j.Device)]; c != nil && c.has && c.job.PushPlace == j.PushPlace {
+		c.has = false
+	}
+}
+
 // hold reports whether the job is not to be sent now, since its device gets too
 // much: of those, one is left that stands for all, a minute later.
 func (l *lane) hold(j *store.PushJob, now time.Time) bool {
@@ -76,15 +88,14 @@ func (l *lane) hold(j *store.PushJob, now time.Time) bool {
 		c.going = store.PushPlace{}
 		return false
 	}
-	if c != nil && ms >= c.until {
-		switch {
-		case !c.has: // it was over long ago
-			delete(s.held, h)
-			c = nil
-		case c.job.PushPlace == j.PushPlace:
-			c.until, c.has = ms+summaryPause.Milliseconds(), false
-			return false
-		}
+	switch {
+	case c == nil:
+	case c.has && c.job.PushPlace == j.PushPlace:
+		c.until, c.has = ms+summaryPause.Milliseconds(), false
+		return false
+	case !c.has && ms >= c.until: // it was over long ago
+		delete(s.held, h)
+		c = nil
 	}
 	if c == nil {
 		if s.now[h]+s.last[h] < stormAfter {
