@@ -80,6 +80,12 @@ func (g *gate) lives(token string) {
 // dead notes what the provider says of a token, and reports whether something else
 // must be wrong.
 func (g *gate) dead(s suspect) (wrong bool) {
+	for i := range g.suspects {
+		if g.suspects[i].to.Token == s.to.Token {
+			g.suspects[i] = s // one token, however often it is asked for
+			return false
+		}
+	}
 	_, dead := g.slot(s.at)
 	*dead++
 	g.streak++
@@ -115,7 +121,7 @@ func (l *lane) suspect(ctx context.Context, now time.Time, n *push.Notification,
 	}
 	l.mu.Unlock()
 	if wrong {
-		l.stop(ctx, now, "tokens: "+a.Code, 0)
+		l.stop(ctx, now, doubted+a.Code, 0)
 	}
 }
 

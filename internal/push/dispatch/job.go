@@ -96,15 +96,13 @@ func (l *lane) put(j, next *store.PushJob, due time.Time) {
 	l.d.settler.add(settled{lane: l, drop: *j, put: &n})
 }
 
-// move puts a job in the lane of the credential by which its device is notified
+// moveLocked puts a job in the lane of the credential by which its device is notified
 // now.
-func (l *lane) move(j *store.PushJob, to store.PushLane) {
+func (l *lane) moveLocked(j *store.PushJob, to store.PushLane) {
 	n := *j
 	n.Lane = to
 	n.Due = l.now().UnixMilli()
-	l.mu.Lock()
-	l.freeLocked(j)
 	l.waiting[j.Priority]--
-	l.mu.Unlock()
+	l.storms.over(j)
 	l.d.settler.add(settled{lane: l, drop: *j, put: &n})
 }

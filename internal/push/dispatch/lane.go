@@ -3,8 +3,11 @@ package dispatch
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,6 +27,7 @@ const (
 	breakAfter   = 10               // failures in a row
 	probePause   = 10 * time.Second // between attempts while the breaker is open
 	haltPause    = 10 * time.Minute // between attempts while the lane is halted
+	doubtPause   = 30 * time.Second // and while it is because of its tokens
 	rampStep     = 10 * time.Second // in which what a lane may do doubles after a standstill
 	sweepPause   = 10 * time.Second // between looks for what has expired in a lane that stands still
 	standstill   = 10 * time.Second // after which a lane begins slowly
@@ -50,7 +54,8 @@ type lane struct {
 	mu      sync.Mutex
 	behind  [store.PushPriorities]store.PushPlace // up to where jobs were read
 	waiting [store.PushPriorities]int             // rows, those in memory among them
-	nextDue int64                                 // Unix ms: nothing that was read up to is due before; 0 when not known
+	next    [store.PushPriorities]int64           // Unix ms: nothing that was not read is due before; 0 when not known
+	early   [store.PushPriorities]int64           // Unix ms: when the first is due that was put while a page is read
 	freed   [store.PushPriorities][]store.PushJob // come before those that are ready, the last one first
 	ready   [store.PushPriorities][]store.PushJob // read, in order
 	inHand  map[placeKey]struct{}                 // what is read or under way: its row is still there
@@ -66,6 +71,7 @@ type lane struct {
 	seat     *seat // nil when there is no credential
 	changes  uint64
 	haveSeat bool
+	homeless bool // there is no credential: jobs may have another lane to go to
 	limiter  *rate.Limiter
 
 	halt       store.PushHalt // Since 0 when there is none
@@ -132,11 +138,11 @@ func (l *lane) noteLocked(j *store.PushJob) {
 
 // rewindLocked has the job read, though it may be behind what was read already.
 func (l *lane) rewindLocked(j *store.PushJob) {
-	if at := &l.behind[j.Priority]; j.Due <= at.Due {
+	p := j.Priority
+	l.early[p] = min(l.early[p], j.Due)
+	l.next[p] = min(l.next[p], j.Due)
+	if at := &l.behind[p]; j.Due <= at.Due {
 		*at = store.PushPlace{Due: j.Due - 1}
-	}
-	if l.nextDue != 0 && j.Due < l.nextDue {
-		l.nextDue = j.Due
 	}
 }
 
@@ -195,6 +201,7 @@ func (l *lane) run(ctx context.Context) {
 	defer stop.Stop()
 	l.flying.Wait()
 	l.sit(nil)
+	l.flying.Wait() // for what closes the adapter
 }
 
 // step does what can be done now, and says how long there may be nothing more to
@@ -208,15 +215,15 @@ func (l *lane) step(ctx, sending context.Context) (nap time.Duration, end bool) 
 		now := l.now()
 		nap, one := l.closed(now)
 		if nap > 0 {
-			l.sweep(ctx, now)
-			return nap, false
+			if l.timeToSweep(now) {
+				l.rehome(ctx)
+				l.sweep(ctx, now)
+			}
+			return nap, l.idle(now) && l.d.lanes.end(l)
 		}
 		batch, nap := l.take(ctx, now, one)
 		if len(batch) == 0 {
-			if nap > 0 && l.idle(now) && l.d.lanes.end(l) {
-				return 0, true
-			}
-			return nap, false
+			return nap, nap > 0 && l.idle(now) && l.d.lanes.end(l)
 		}
 		l.mu.Lock()
 		at := l.seat
@@ -250,6 +257,9 @@ func (l *lane) refresh(ctx context.Context) error {
 	app := l.d.Directory.AppByID(l.id.App)
 	if app == nil {
 		l.sit(nil)
+		l.mu.Lock()
+		l.haveSeat = false
+		l.mu.Unlock()
 		return nil
 	}
 	s, err := l.d.setupOf(ctx, app)
@@ -288,6 +298,9 @@ func (l *lane) refresh(ctx context.Context) error {
 	l.mu.Lock()
 	halted := l.halt
 	l.limiter = limiterOf(l.id.Provider, c)
+	if l.homeless = c == nil; l.homeless {
+		l.releaseLocked()
+	}
 	l.mu.Unlock()
 	// Another credential may be what was missing.
 	if next != nil && halted.Since != 0 && c.Since > halted.Since {
@@ -379,7 +392,7 @@ func (l *lane) mostLocked(now time.Time) int {
 	if l.rampFrom.IsZero() {
 		return most
 	}
-	steps := now.Sub(l.rampFrom) / rampStep
+	steps := max(now.Sub(l.rampFrom), 0) / rampStep
 	if steps >= 4 {
 		l.rampFrom = time.Time{}
 		return most
@@ -416,6 +429,9 @@ func (q *quick) least() time.Duration { return min(q.now, q.last) }
 // one only when that is asked for. Nothing comes with how long there may be
 // nothing.
 func (l *lane) take(ctx context.Context, now time.Time, one bool) (batch []store.PushJob, nap time.Duration) {
+	if l.urgent(now) {
+		_, _, _ = l.fill(ctx, now)
+	}
 	for {
 		batch, nap = l.takeReady(now, one)
 		if len(batch) > 0 {
@@ -471,7 +487,7 @@ func (l *lane) takeReady(now time.Time, one bool) (batch []store.PushJob, nap ti
 		return nil, 0
 	}
 	if limiter != nil {
-		limiter.AllowN(time.Now(), len(batch))
+		limiter.ReserveN(time.Now(), len(batch)) // more than there is, if others take at the same time
 	}
 	l.mu.Lock()
 	l.flight++
@@ -479,11 +495,26 @@ func (l *lane) takeReady(now time.Time, one bool) (batch []store.PushJob, nap ti
 		l.probing = true
 		l.probeAt = now.Add(probePause)
 		if l.halt.Since != 0 {
-			l.probeAt = now.Add(haltPause)
+			l.probeAt = now.Add(pauseOf(&l.halt))
 		}
 	}
 	l.mu.Unlock()
 	return batch, 0
+}
+
+// urgent reports whether something is to be read that comes before what was read.
+func (l *lane) urgent(now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for p := range l.ready {
+		if len(l.ready[p]) > 0 {
+			return false
+		}
+		if l.next[p] <= now.UnixMilli() {
+			return true
+		}
+	}
+	return false
 }
 
 // low reports whether little is left of what was read.
@@ -560,55 +591,105 @@ func (l *lane) freeLocked(j *store.PushJob) {
 
 // fill reads more jobs. Where there are none it says for how long that will be so.
 func (l *lane) fill(ctx context.Context, now time.Time) (read bool, nap time.Duration, err error) {
-	l.mu.Lock()
-	if len(l.inHand) >= 4*pageSize+l.d.InFlight || l.nextDue > now.UnixMilli() {
-		nap = longestNap
-		if l.nextDue > now.UnixMilli() {
-			nap = time.UnixMilli(l.nextDue).Sub(now)
-		}
-		l.mu.Unlock()
-		return false, nap, nil
-	}
-	l.mu.Unlock()
 	for p := range uint8(store.PushPriorities) {
-		for {
-			l.mu.Lock()
-			behind := l.behind[p]
-			l.reading = true
-			l.mu.Unlock()
-			page, err := l.d.Store.PushJobs(ctx, &l.id, p, behind, now.UnixMilli(), pageSize)
-			if err != nil {
-				l.d.warn("reading push jobs", err)
-				return false, time.Second, err
-			}
-			if len(page) == 0 {
-				l.doneReading()
-				break
-			}
-			l.mu.Lock()
-			// What was written meanwhile at an earlier place is read next time.
-			if l.behind[p] == behind {
-				l.behind[p] = page[len(page)-1].PushPlace
-			}
-			added := l.gotLocked(page)
-			l.mu.Unlock()
-			if added > 0 {
-				return true, 0, nil
-			}
-			if len(page) < pageSize {
-				break
-			}
+		l.mu.Lock()
+		wanted := l.next[p] <= now.UnixMilli() && len(l.inHand) < l.most(p)
+		l.mu.Unlock()
+		if !wanted {
+			continue
+		}
+		if read, err = l.read(ctx, p, now.UnixMilli()); err != nil {
+			l.d.warn("reading push jobs", err)
+			return false, time.Second, err
+		}
+		if read {
+			return true, 0, nil
 		}
 	}
-	return false, l.until(ctx, now), nil
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	next := slices.Min(l.next[:])
+	switch {
+	case next == math.MaxInt64:
+		if len(l.inHand) == 0 {
+			l.waiting = [store.PushPriorities]int{} // for certain
+		}
+		return false, longestNap, nil
+	case next <= now.UnixMilli(): // and as much is in hand as may be
+		return false, longestNap, nil
+	}
+	return false, time.UnixMilli(next).Sub(now), nil
+}
+
+// most is how many jobs may be in hand to read more of the priority. Calls are read
+// though the rest waits for one device.
+func (l *lane) most(priority uint8) int {
+	n := 4*pageSize + l.d.InFlight
+	if priority == priorityCall {
+		n += pageSize
+	}
+	return n
+}
+
+// read reads more jobs of the priority, due by now, and reports whether there were
+// any.
+func (l *lane) read(ctx context.Context, p uint8, now int64) (some bool, err error) {
+	for full := true; full; {
+		l.mu.Lock()
+		behind := l.behind[p]
+		l.reading, l.early[p] = true, math.MaxInt64
+		l.mu.Unlock()
+		page, err := l.d.Store.PushJobs(ctx, &l.id, p, behind, now, pageSize)
+		if err != nil {
+			l.doneReading()
+			return false, err
+		}
+		some, full = l.got(p, page), len(page) == pageSize
+		if some && full {
+			return true, nil
+		}
+	}
+	l.mu.Lock()
+	behind := l.behind[p]
+	l.next[p] = math.MaxInt64 // lowered by what is put meanwhile
+	l.mu.Unlock()
+	first, err := l.d.Store.PushJobs(ctx, &l.id, p, behind, math.MaxInt64, 1)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case err != nil:
+		l.next[p] = 0
+	case len(first) > 0:
+		l.next[p] = min(l.next[p], first[0].Due)
+	}
+	return some, err
+}
+
+// got takes in what was read, and reports whether anything of it was new.
+func (l *lane) got(p uint8, page []store.PushJob) (some bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(page) == 0 {
+		l.doneReadingLocked()
+		return false
+	}
+	l.behind[p] = page[len(page)-1].PushPlace
+	if due := l.early[p]; due <= l.behind[p].Due {
+		// It need not be in the page.
+		l.behind[p] = store.PushPlace{Due: due - 1}
+	}
+	return l.gotLocked(page) > 0
 }
 
 // gotLocked takes in what was read, but for what is in hand already.
 func (l *lane) gotLocked(page []store.PushJob) (added int) {
-	newest := map[collapseKey]int{}
+	newest := map[collapseKey]chat.UID{}
 	for i := range page {
 		if j := &page[i]; j.Collapse != 0 {
-			newest[collapseIn(j)] = i
+			// What was tried in vain is due later, and is older nevertheless.
+			if k := collapseIn(j); newest[k].Compare(j.UID) < 0 {
+				newest[k] = j.UID
+			}
 		}
 	}
 	for i := range page {
@@ -618,7 +699,7 @@ func (l *lane) gotLocked(page []store.PushJob) (added int) {
 			continue
 		}
 		l.inHand[k] = struct{}{}
-		if j.Collapse != 0 && newest[collapseIn(j)] != i {
+		if j.Collapse != 0 && newest[collapseIn(j)] != j.UID {
 			l.end(j, &store.PushOutcome{Class: "collapsed"}, nil)
 			continue
 		}
@@ -654,83 +735,121 @@ func collapseIn(j *store.PushJob) collapseKey {
 	return collapseKey{hashOf(j.User, j.Device), j.Collapse}
 }
 
-// until is how long nothing will be due.
-func (l *lane) until(ctx context.Context, now time.Time) time.Duration {
-	next := int64(math.MaxInt64)
-	l.mu.Lock()
-	behind := l.behind
-	l.nextDue = math.MaxInt64 // lowered by what is written meanwhile
-	l.mu.Unlock()
-	for p := range uint8(store.PushPriorities) {
-		page, err := l.d.Store.PushJobs(ctx, &l.id, p, behind[p], math.MaxInt64, 1)
-		if err != nil {
-			next = 0
-			break
-		}
-		if len(page) > 0 {
-			next = min(next, page[0].Due)
-		}
-	}
+// timeToSweep reports whether a lane that stands still is to look at what waits.
+func (l *lane) timeToSweep(now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.nextDue = min(l.nextDue, next)
-	if l.nextDue == math.MaxInt64 {
-		return longestNap
+	if now.Before(l.sweepAt) {
+		return false
 	}
-	return time.UnixMilli(l.nextDue).Sub(now)
+	l.sweepAt = now.Add(sweepPause)
+	return true
+}
+
+// rows gives all that waits to f, page by page, of each priority until f wants no more
+// of it, and reports whether it came to the end. It stops when more was taken in hand
+// than can be written soon, and is to go on then.
+func (l *lane) rows(ctx context.Context, f func(page []store.PushJob) (more bool)) bool {
+	for p := range uint8(store.PushPriorities) {
+		var behind store.PushPlace
+		for more := true; more; {
+			full := l.d.settler.behind() >= maxUnsettled
+			l.mu.Lock()
+			if full {
+				l.sweepAt = time.Time{}
+				l.mu.Unlock()
+				return false
+			}
+			l.reading = true
+			l.mu.Unlock()
+			page, err := l.d.Store.PushJobs(ctx, &l.id, p, behind, math.MaxInt64, pageSize)
+			if more = len(page) == pageSize; len(page) > 0 {
+				behind = page[len(page)-1].PushPlace
+				more = f(page) && more
+			}
+			l.doneReading()
+			if err != nil {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // sweep ends what has expired in a lane that stands still.
 func (l *lane) sweep(ctx context.Context, now time.Time) {
+	l.rows(ctx, func(page []store.PushJob) bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		quota := l.halt.Since != 0 && now.UnixMilli() < l.halt.Until
+		ended := false
+		for i := range page {
+			j := &page[i]
+			class, code := "expired", j.Code
+			switch {
+			case !l.mineLocked(keyOf(j)):
+				continue
+			case j.Expires <= now.UnixMilli():
+			case quota:
+				// To go on asking for what is used up has it made less.
+				class, code = push.QuotaDay.String(), l.halt.Code
+			default:
+				continue
+			}
+			l.inHand[keyOf(j)] = struct{}{}
+			l.end(j, &store.PushOutcome{Class: class, Code: code}, nil)
+			ended = true
+		}
+		// Jobs that expire stand at the beginning, calls aside, which are soon gone.
+		return ended
+	})
+}
+
+// rehome moves the jobs of a lane without a credential to the lanes of those by which
+// their devices are notified now, if there are any.
+func (l *lane) rehome(ctx context.Context) {
+	app := l.d.Directory.AppByID(l.id.App)
 	l.mu.Lock()
-	due := !now.Before(l.sweepAt)
-	quota := l.halt.Since != 0 && l.halt.Until != 0
-	if due {
-		l.sweepAt = now.Add(sweepPause)
-	}
+	homeless := l.homeless && app != nil
 	l.mu.Unlock()
-	if !due {
+	if !homeless {
 		return
 	}
-	for p := range uint8(store.PushPriorities) {
-		var behind store.PushPlace
-		for {
-			l.mu.Lock()
-			l.reading = true
-			l.mu.Unlock()
-			page, err := l.d.Store.PushJobs(ctx, &l.id, p, behind, math.MaxInt64, pageSize)
-			if err != nil || len(page) == 0 {
-				l.doneReading()
-				break
-			}
-			behind = page[len(page)-1].PushPlace
-			ended := 0
-			l.mu.Lock()
+	s, err := l.d.setupOf(ctx, app)
+	if err != nil {
+		l.d.warn("moving push jobs", err)
+		return
+	}
+	whole := true
+	if slices.ContainsFunc(s.credentials, func(c chat.PushCredential) bool { return c.Provider == l.id.Provider }) {
+		whole = l.rows(ctx, func(page []store.PushJob) bool {
 			for i := range page {
 				j := &page[i]
-				if !l.mineLocked(keyOf(j)) {
+				var to *chat.PushDevice
+				if to, err = l.d.Store.PushDevice(ctx, app.ID, j.User, j.Device); err != nil {
+					return false
+				}
+				if to == nil {
 					continue
 				}
-				switch {
-				case j.Expires <= now.UnixMilli():
-					l.inHand[keyOf(j)] = struct{}{}
-					l.end(j, &store.PushOutcome{Class: "expired", Code: j.Code}, nil)
-					ended++
-				case quota:
-					// To go on asking for what is used up has it made less.
-					l.inHand[keyOf(j)] = struct{}{}
-					l.end(j, &store.PushOutcome{Class: push.QuotaDay.String(), Code: l.halt.Code}, nil)
-					ended++
+				c := s.credential(to)
+				if c == nil || laneOf(app.ID, c) == l.id {
+					continue
 				}
+				l.mu.Lock()
+				if k := keyOf(j); l.mineLocked(k) {
+					l.inHand[k] = struct{}{}
+					l.moveLocked(j, laneOf(app.ID, c))
+				}
+				l.mu.Unlock()
 			}
-			l.doneReadingLocked()
-			l.mu.Unlock()
-			// Jobs that expire stand at the beginning, calls aside, which are soon gone.
-			if ended == 0 || len(page) < pageSize {
-				break
-			}
-		}
+			return true
+		})
 	}
+	l.mu.Lock()
+	// What is under way may be put back.
+	l.homeless = l.homeless && (!whole || err != nil || len(l.inHand) > 0)
+	l.mu.Unlock()
 }
 
 // attempt tries to get a batch to the provider.
@@ -750,7 +869,7 @@ func (l *lane) attempt(ctx context.Context, at *seat, batch []store.PushJob) {
 	index := make([]int, 0, len(batch))
 	for i := range batch {
 		j := &batch[i]
-		n, end, err := l.d.compose(ctx, j)
+		n, end, err := l.compose(ctx, j)
 		switch {
 		case err != nil:
 			if ctx.Err() == nil {
@@ -761,7 +880,10 @@ func (l *lane) attempt(ctx context.Context, at *seat, batch []store.PushJob) {
 			l.settle(j, end)
 			asked = false
 		case n.lane != l.id:
-			l.move(j, n.lane)
+			l.mu.Lock()
+			l.freeLocked(j)
+			l.moveLocked(j, n.lane)
+			l.mu.Unlock()
 			asked = false
 		default:
 			notes, index = append(notes, &n.Notification), append(index, i)
@@ -772,7 +894,7 @@ func (l *lane) attempt(ctx context.Context, at *seat, batch []store.PushJob) {
 	}
 	asked = true
 	start := time.Now()
-	results := at.Send(ctx, notes)
+	results := l.send(ctx, at, notes)
 	took := time.Since(start)
 	l.d.metrics.request(l, took, len(notes))
 	if results[0].Class == push.Accepted {
@@ -783,6 +905,47 @@ func (l *lane) attempt(ctx context.Context, at *seat, batch []store.PushJob) {
 	for k, i := range index {
 		l.result(ctx, began, &batch[i], notes[k], results[k])
 	}
+}
+
+// compose is that of the dispatcher. A panic is the notification's trouble, or the
+// server would go down for it after each start.
+func (l *lane) compose(ctx context.Context, j *store.PushJob) (n *composed, end *store.PushOutcome, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			l.panicked(p)
+			end = &store.PushOutcome{Class: push.PayloadBad.String(), Code: panicCode}
+		}
+	}()
+	return l.d.compose(ctx, j)
+}
+
+// send has the adapter send. Where that panics, each is sent by itself, and is over if
+// that panics too.
+func (l *lane) send(ctx context.Context, at *seat, notes []*push.Notification) (list []push.Attempt) {
+	defer func() {
+		p := recover()
+		if p == nil {
+			return
+		}
+		l.panicked(p)
+		if list = nil; len(notes) == 1 {
+			list = []push.Attempt{{Result: push.Result{Class: push.PayloadBad, Code: panicCode}}}
+			return
+		}
+		for i := range notes {
+			list = append(list, l.send(ctx, at, notes[i:i+1])...)
+		}
+	}()
+	if list = at.Send(ctx, notes); len(list) != len(notes) {
+		panic(fmt.Sprintf("%d answers for %d notifications", len(list), len(notes)))
+	}
+	return list
+}
+
+const panicCode = "panic"
+
+func (l *lane) panicked(p any) {
+	l.d.Logger.Error("push: a notification panicked", "lane", l.name(), "panic", p, "stack", string(debug.Stack()))
 }
 
 // beginning is what tells later whether others got through meanwhile.
@@ -962,7 +1125,7 @@ func (l *lane) stop(ctx context.Context, now time.Time, code string, until int64
 	if was.Since != 0 {
 		l.halt.Since = was.Since
 	} else {
-		l.probeAt = now.Add(haltPause)
+		l.probeAt = now.Add(pauseOf(&l.halt))
 	}
 	h := l.halt
 	l.releaseLocked()
@@ -974,6 +1137,17 @@ func (l *lane) stop(ctx context.Context, now time.Time, code string, until int64
 	if err := l.d.Store.ChangePush(ctx, &store.PushChange{Halt: []store.PushHalt{h}, Sync: true}); err != nil {
 		l.d.warn("halting a push lane", err)
 	}
+}
+
+// doubted begins the codes of halts that are the gate's: it may be the tokens after all.
+const doubted = "tokens: "
+
+// pauseOf is the time between attempts while the lane is halted.
+func pauseOf(h *store.PushHalt) time.Duration {
+	if strings.HasPrefix(h.Code, doubted) {
+		return doubtPause
+	}
+	return haltPause
 }
 
 // resume lets a halted lane go on.
@@ -1011,7 +1185,7 @@ func (l *lane) releaseLocked() {
 		}
 		q.jobs = nil
 	}
-	l.nextDue = 0
+	l.next = [store.PushPriorities]int64{}
 }
 
 // name is the lane in logs.

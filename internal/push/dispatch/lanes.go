@@ -203,7 +203,7 @@ func (d *Dispatcher) findLanes(ctx context.Context) error {
 	for _, h := range halts {
 		d.lanes.lane(h.Lane, func(l *lane) {
 			l.halt = h
-			l.probeAt = d.Now().Add(haltPause)
+			l.probeAt = d.Now().Add(pauseOf(&h))
 		})
 	}
 	ids, err := d.Store.PushLanes(ctx)
@@ -219,7 +219,7 @@ func (d *Dispatcher) findLanes(ctx context.Context) error {
 		l.mu.Lock()
 		l.waiting = counts
 		l.behind = [store.PushPriorities]store.PushPlace{}
-		l.nextDue = 0
+		l.next = [store.PushPriorities]int64{}
 		l.mu.Unlock()
 		l.nudge()
 	}

@@ -267,6 +267,6 @@ func (l *lane) wrote(e *settled) {
 	}
 	l.mu.Unlock()
 	if e.put != nil && e.put.Lane != l.id {
-		l.d.lanes.lane(e.put.Lane).written([]store.PushJob{*e.put})
+		l.d.lanes.put([]store.PushJob{*e.put})
 	}
 }

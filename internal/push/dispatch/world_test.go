@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -377,5 +378,5 @@ func (w *world) quiet(p chat.PushProvider) bool {
 	l, now := w.lane(p), w.clock().UnixMilli()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.inHand) == 0 && l.nextDue > now && w.d.settler.behind() == 0
+	return len(l.inHand) == 0 && slices.Min(l.next[:]) > now && w.d.settler.behind() == 0
 }

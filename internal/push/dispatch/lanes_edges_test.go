@@ -1,0 +1,375 @@
+package dispatch
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/parleychat/parley/internal/chat"
+	"github.com/parleychat/parley/internal/push"
+	"github.com/parleychat/parley/internal/store"
+)
+
+// readStore is a store that says when jobs were read, before whoever asked is told.
+type readStore struct {
+	Store
+	mu   sync.Mutex
+	read func(page []store.PushJob)
+}
+
+func (s *readStore) PushJobs(ctx context.Context, lane *store.PushLane, priority uint8, behind store.PushPlace, until int64, limit int) ([]store.PushJob, error) {
+	page, err := s.Store.PushJobs(ctx, lane, priority, behind, until, limit)
+	s.mu.Lock()
+	f := s.read
+	s.mu.Unlock()
+	if f != nil && err == nil {
+		f(page)
+	}
+	return page, err
+}
+
+// A job that is written while a page is read, at a place within that page, is not
+// passed over.
+func TestWrittenWhileReading(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.phone("bob", chat.VIVO)
+	w.phone("carol", chat.VIVO)
+	early := w.message("early", "bob")
+	late := w.message("late", "carol")
+	w.pass(time.Minute)
+	var once sync.Once
+	disk := &readStore{Store: w.store}
+	disk.read = func(page []store.PushJob) {
+		if len(page) > 0 {
+			once.Do(func() {
+				w.put(w.job(early, 0, "bob", chat.VIVO, func(j *store.PushJob) { j.Due -= 30_000 }))
+			})
+		}
+	}
+	w.d.Store = disk
+	w.put(w.job(late, 0, "carol", chat.VIVO))
+	w.run()
+	w.ends(late, "accepted")
+	w.until("the one that was written meanwhile is told", func() bool {
+		w.pass(time.Millisecond)
+		return w.outcome(early).Class == "accepted"
+	})
+}
+
+// A call does not wait for what was read before it.
+func TestCallGoesFirst(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.d.InFlight = 1
+	var jobs []store.PushJob
+	for i := range 900 {
+		user := "u" + strconv.Itoa(i)
+		w.phone(user, chat.VIVO)
+		jobs = append(jobs, w.job(w.message("x", user), 0, user, chat.VIVO))
+	}
+	w.phone("bob", chat.VIVO)
+	hang := make(chan struct{})
+	w.hang = hang
+	w.put(jobs[:800]...)
+	w.run()
+	w.until("one is under way", func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return len(w.flight) == 1
+	})
+	call := w.one("bob", chat.VIVO, func(j *store.PushJob) { j.Priority = priorityCall })
+	w.mu.Lock()
+	w.hang = nil
+	w.mu.Unlock()
+	close(hang)
+	w.ends(call, "accepted")
+	for i, s := range w.sentTo("") {
+		if s.user == "bob" && i > 50 {
+			t.Errorf("the call was sent after %d others", i)
+		}
+	}
+}
+
+// When the day of a quota is over, jobs are not dropped for it any more.
+func TestQuotaIsOver(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.run()
+	w.phone("bob", chat.VIVO)
+	w.phone("carol", chat.VIVO)
+	w.result(push.Result{Class: push.QuotaDay, Code: "10070"})
+	w.ends(w.one("bob", chat.VIVO), "quota_day")
+	w.result(push.Result{Class: push.RetryAfter, Code: "429", After: time.Hour})
+	w.pass(24 * time.Hour)
+	w.phone("bob", chat.VIVO)
+	uid := w.one("bob", chat.VIVO)
+	w.until("it is put back", func() bool { return len(w.sentTo("bob")) == 2 && idleHand(w.lane(chat.VIVO)) })
+	for range 5 {
+		w.pass(sweepPause)
+		time.Sleep(5 * time.Millisecond)
+	}
+	w.result(accepted)
+	w.pass(time.Hour)
+	w.ends(uid, "accepted")
+}
+
+// A halted lane that has nothing to send for the job that it tries tries another.
+func TestTriesWhatCanBeSent(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.run()
+	w.phone("bob", chat.VIVO)
+	w.result(push.Result{Class: push.ConfigHalt, Code: "10200"})
+	gone := w.one("nobody", chat.VIVO)
+	w.ends(gone, "gone")
+	bob := w.one("bob", chat.VIVO)
+	w.until("the lane is halted", func() bool { return w.halted(chat.VIVO) == "10200" && idleHand(w.lane(chat.VIVO)) })
+	var uids []chat.UID
+	for i := range 5 {
+		uids = append(uids, w.one("nobody", chat.VIVO, func(j *store.PushJob) { j.Due -= int64(1000 + i) }))
+	}
+	w.result(accepted)
+	w.pass(haltPause + time.Second)
+	for _, uid := range uids {
+		w.ends(uid, "gone")
+	}
+	w.ends(bob, "accepted")
+}
+
+// A clock that is put back stops nothing.
+func TestClockGoesBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.run()
+	w.phone("bob", chat.VIVO)
+	w.phone("carol", chat.VIVO)
+	w.ends(w.one("bob", chat.VIVO), "accepted")
+	l := w.lane(chat.VIVO)
+	l.mu.Lock()
+	l.rampFrom = w.clock()
+	l.mu.Unlock()
+	w.pass(-time.Hour)
+	w.ends(w.one("carol", chat.VIVO), "accepted")
+	// What is told of slowly is no storm.
+	for range 2 * stormAfter {
+		w.ends(w.one("bob", chat.VIVO), "accepted")
+		w.pass(2 * stormWindow)
+	}
+	w.pass(2 * time.Hour)
+	w.ends(w.one("bob", chat.VIVO), "accepted")
+
+}
+
+// One device whose token is dead says nothing of the others, however often it is
+// asked.
+func TestOneDeadToken(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.run()
+	w.phone("bob", chat.VIVO)
+	w.phone("carol", chat.VIVO)
+	w.answers(func(n *push.Notification) push.Attempt {
+		if n.User == "bob" {
+			return push.Attempt{Result: push.Result{Class: push.TokenDead, Code: "10302"}}
+		}
+		return push.Attempt{Result: accepted}
+	})
+	for range 2 * gateFew {
+		w.ends(w.one("bob", chat.VIVO), "token_dead")
+	}
+	if code := w.halted(chat.VIVO); code != "" {
+		t.Fatalf("halted by one token: %s", code)
+	}
+	w.ends(w.one("carol", chat.VIVO), "accepted")
+	w.until("the token is deleted", func() bool { return !w.hasPhone("bob") })
+}
+
+// Tokens that look dead by chance stop a small app for a moment only.
+func TestDeadInARow(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.run()
+	w.phone("carol", chat.VIVO)
+	w.answers(func(n *push.Notification) push.Attempt {
+		if n.User != "carol" {
+			return push.Attempt{Result: push.Result{Class: push.TokenDead, Code: "10302"}}
+		}
+		return push.Attempt{Result: accepted}
+	})
+	for i := range gateFew {
+		user := fmt.Sprint("u", i)
+		w.phone(user, chat.VIVO)
+		w.ends(w.one(user, chat.VIVO), "token_dead")
+	}
+	w.until("the lane is halted", func() bool { return w.halted(chat.VIVO) != "" })
+	uid := w.one("carol", chat.VIVO, func(j *store.PushJob) { j.Priority, j.Expires = priorityCall, j.Due+60_000 })
+	w.crash()
+	w.run()
+	w.until("it still is", func() bool { return w.halted(chat.VIVO) != "" })
+	w.pass(doubtPause + time.Second)
+	w.ends(uid, "accepted")
+	w.until("it goes on", func() bool { return w.halted(chat.VIVO) == "" })
+}
+
+// Of those with one collapse id the newest message is what counts, and not the one
+// that is due last.
+func TestCollapseAfterRetry(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.phone("bob", chat.VIVO)
+	older, newer := w.message("older", "bob"), w.message("newer", "bob")
+	w.put(
+		w.job(older, 0, "bob", chat.VIVO, func(j *store.PushJob) { j.Collapse, j.Attempts, j.Due = 7, 1, j.Due+1000 }),
+		w.job(newer, 0, "bob", chat.VIVO, func(j *store.PushJob) { j.Collapse = 7 }),
+	)
+	w.pass(time.Minute)
+	w.run()
+	w.ends(newer, "accepted")
+	w.ends(older, "collapsed")
+}
+
+// What a lane counts is mended when nothing is left.
+func TestCountIsMended(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.run()
+	w.phone("bob", chat.VIVO)
+	l := w.lane(chat.VIVO)
+	l.mu.Lock()
+	l.waiting[priorityUsual], l.waiting[priorityCall] = 7, -3
+	l.mu.Unlock()
+	w.ends(w.one("bob", chat.VIVO), "accepted")
+	w.until("nothing is counted", func() bool {
+		w.pass(time.Second)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.waiting == [store.PushPriorities]int{}
+	})
+}
+
+// What stands for a storm and has expired in a halted lane has ended once.
+func TestHeldAndExpired(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.run()
+	w.phone("bob", chat.VIVO)
+	for range stormAfter {
+		w.ends(w.one("bob", chat.VIVO), "accepted")
+	}
+	short := func(j *store.PushJob) { j.Expires = j.Due + 90_000 }
+	one := w.one("bob", chat.VIVO, short)
+	w.until("it is held", func() bool { return w.quiet(chat.VIVO) && w.left(chat.VIVO) == 1 })
+	l := w.lane(chat.VIVO)
+	l.stop(t.Context(), w.clock(), "10200", 0)
+	w.until("it has expired", func() bool {
+		w.pass(sweepPause)
+		return w.outcome(one).Class == "expired"
+	})
+	w.until("that is written", func() bool { return idleHand(l) })
+	l.resume(t.Context())
+	next := w.one("bob", chat.VIVO)
+	w.ends(next, "accepted")
+	if c := w.outcome(one).Class; c != "expired" {
+		t.Errorf("it ended twice, then as %s", c)
+	}
+	w.until("nothing is left", func() bool { return idleHand(l) })
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n := l.allLocked(); n != 0 {
+		t.Errorf("%d are counted", n)
+	}
+}
+
+// However much expires in a lane that stands still, little of it is in memory.
+func TestSweepsWhatCanBeWritten(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.d.Queue = 100_000
+	const many = maxUnsettled + 5*pageSize
+	ref := w.message("x", "bob")
+	for range many / pageSize {
+		var jobs []store.PushJob
+		for i := range pageSize {
+			jobs = append(jobs, w.job(ref, 0, fmt.Sprint("u", i), chat.VIVO, func(j *store.PushJob) { j.Expires = j.Due + 1 }))
+		}
+		w.put(jobs...)
+		w.pass(time.Millisecond)
+	}
+	w.pass(time.Second)
+	disk := &slowDisk{w.store, make(chan struct{})}
+	write := sync.OnceFunc(func() { close(disk.stuck) })
+	t.Cleanup(write)
+	w.d.Store, w.d.settler.store = disk, disk
+	l := w.lane(chat.VIVO)
+	l.halt = store.PushHalt{Lane: l.id, Since: w.clock().UnixMilli(), Code: "10200"}
+	l.probeAt = w.clock().Add(time.Hour)
+	w.run()
+	w.until("as many are taken as may be", func() bool { return w.d.settler.behind() >= maxUnsettled })
+	for range 10 {
+		w.pass(sweepPause)
+		time.Sleep(5 * time.Millisecond)
+	}
+	if n := w.d.settler.behind(); n > maxUnsettled+pageSize {
+		t.Errorf("%d are in memory", n)
+	}
+	write()
+	w.until("all have ended", func() bool {
+		w.pass(time.Second)
+		return w.left(chat.VIVO) == 0
+	})
+}
+
+// What panics while it is sent costs one notification, and neither the server nor
+// those that were to be sent with it.
+func TestPanic(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.batch = 10
+	w.answers(func(n *push.Notification) push.Attempt {
+		if n.User == "u3" {
+			panic("a bug")
+		}
+		return push.Attempt{Result: accepted}
+	})
+	var jobs []store.PushJob
+	var uids []chat.UID
+	for i := range 8 {
+		user := "u" + strconv.Itoa(i)
+		w.phone(user, chat.VIVO)
+		uids = append(uids, w.message("x", user))
+		jobs = append(jobs, w.job(uids[i], 0, user, chat.VIVO))
+	}
+	w.put(jobs...)
+	w.run()
+	for i, uid := range uids {
+		w.ends(uid, map[bool]string{false: "accepted", true: "payload_bad"}[i == 3])
+	}
+}
+
+// When a credential takes the place of one of another package, what waited for that
+// one goes to it.
+func TestMovesFromWhatIsGone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	own := &chat.PushCredential{Provider: chat.VIVO, Package: "com.example.app", Fields: map[string]string{"appId": "2", "appKey": "k", "appSecret": "s"}}
+	if err := w.dir.SetPushCredential(t.Context(), w.app, own, true); err != nil {
+		t.Fatal(err)
+	}
+	w.run()
+	w.phone("bob", chat.VIVO)
+	w.result(push.Result{Class: push.ConfigHalt, Code: "10200"})
+	lane := store.PushLane{App: w.app.ID, Provider: chat.VIVO, Package: own.Package}
+	l := w.d.lanes.lane(lane)
+	uid := w.one("bob", chat.VIVO, func(j *store.PushJob) { j.Lane = lane })
+	w.until("it waits", func() bool { return len(w.sentTo("bob")) == 1 && idleHand(l) })
+	w.result(accepted)
+	if err := w.dir.RemovePushCredential(t.Context(), w.app, own); err != nil {
+		t.Fatal(err)
+	}
+	w.pass(sweepPause)
+	w.ends(uid, "accepted")
+}
