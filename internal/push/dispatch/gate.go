@@ -121,7 +121,7 @@ func (l *lane) suspect(ctx context.Context, now time.Time, n *push.Notification,
 	}
 	l.mu.Unlock()
 	if wrong {
-		l.stop(ctx, now, doubted+a.Code, 0)
+		l.stop(now, doubted+a.Code, 0)
 	}
 }
 

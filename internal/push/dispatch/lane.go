@@ -304,7 +304,7 @@ func (l *lane) refresh(ctx context.Context) error {
 	l.mu.Unlock()
 	// Another credential may be what was missing.
 	if next != nil && halted.Since != 0 && c.Since > halted.Since {
-		l.resume(ctx)
+		l.resume()
 	}
 	return nil
 }
@@ -1013,10 +1013,10 @@ func (l *lane) result(ctx context.Context, began uint64, j *store.PushJob, n *pu
 		}
 		l.put(j, &next, l.rest(now, a.After))
 	case push.AuthRefresh, push.ConfigHalt:
-		l.stop(ctx, now, a.Code, 0)
+		l.stop(now, a.Code, 0)
 		l.put(j, &next, now)
 	case push.QuotaDay:
-		l.stop(ctx, now, a.Code, nextMidnight(now).UnixMilli())
+		l.stop(now, a.Code, nextMidnight(now).UnixMilli())
 		l.settle(j, out)
 	default: // PayloadBad, UserCap
 		l.reached()
@@ -1070,7 +1070,7 @@ func (l *lane) succeeded(ctx context.Context, now time.Time, token string) {
 		l.judge(ctx, guilty, spared)
 	}
 	if halted {
-		l.resume(ctx)
+		l.resume()
 	}
 }
 
@@ -1118,7 +1118,7 @@ func (l *lane) rest(now time.Time, after time.Duration) time.Time {
 }
 
 // stop halts the lane, until a time (Unix ms) or until its credential is another.
-func (l *lane) stop(ctx context.Context, now time.Time, code string, until int64) {
+func (l *lane) stop(now time.Time, code string, until int64) {
 	l.mu.Lock()
 	was := l.halt
 	l.halt = store.PushHalt{Lane: l.id, Since: now.UnixMilli(), Until: until, Code: code}
@@ -1129,13 +1129,12 @@ func (l *lane) stop(ctx context.Context, now time.Time, code string, until int64
 	}
 	h := l.halt
 	l.releaseLocked()
-	l.mu.Unlock()
-	if was == h {
-		return
+	if was != h {
+		l.d.settler.halted(&h)
 	}
-	l.d.Logger.Error("push: the lane is halted", "lane", l.name(), "code", code)
-	if err := l.d.Store.ChangePush(ctx, &store.PushChange{Halt: []store.PushHalt{h}, Sync: true}); err != nil {
-		l.d.warn("halting a push lane", err)
+	l.mu.Unlock()
+	if was != h {
+		l.d.Logger.Error("push: the lane is halted", "lane", l.name(), "code", code)
 	}
 }
 
@@ -1151,16 +1150,13 @@ func pauseOf(h *store.PushHalt) time.Duration {
 }
 
 // resume lets a halted lane go on.
-func (l *lane) resume(ctx context.Context) {
+func (l *lane) resume() {
 	l.mu.Lock()
-	h := store.PushHalt{Lane: l.id}
 	l.halt, l.failures = store.PushHalt{}, 0
 	l.gate = gate{}
+	l.d.settler.halted(&store.PushHalt{Lane: l.id})
 	l.mu.Unlock()
 	l.d.Logger.Info("push: the lane goes on", "lane", l.name())
-	if err := l.d.Store.ChangePush(ctx, &store.PushChange{Halt: []store.PushHalt{h}, Sync: true}); err != nil {
-		l.d.warn("letting a push lane go on", err)
-	}
 }
 
 // releaseLocked lets go of what was read and is not under way: a lane that stands

@@ -29,16 +29,13 @@ type lanes struct {
 	ask   map[store.PushLane]time.Time // when to ask for dead tokens next
 }
 
-// lane is the one with the id, made when there is none, as prepare wants it.
-func (s *lanes) lane(id store.PushLane, prepare ...func(*lane)) *lane {
+// lane is the one with the id, made when there is none.
+func (s *lanes) lane(id store.PushLane) *lane {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := s.all[id]
 	if l == nil {
 		l = newLane(s.d, id)
-		for _, f := range prepare {
-			f(l)
-		}
 		if s.all == nil {
 			s.all = map[store.PushLane]*lane{}
 		}
@@ -161,30 +158,15 @@ func (d *Dispatcher) runLanes(ctx context.Context, found chan<- struct{}) {
 	var settling sync.WaitGroup
 	settling.Go(func() { d.settler.run(stop) })
 
+	d.knowLanes(ctx)
 	var wg sync.WaitGroup
 	d.lanes.mu.Lock()
 	d.lanes.start = func(l *lane) { wg.Go(func() { l.run(ctx) }) }
-	early := d.lanes.all
-	for _, l := range early {
+	for _, l := range d.lanes.all {
 		d.lanes.start(l)
 	}
 	d.lanes.mu.Unlock()
-	for pause := time.Duration(0); ; {
-		err := d.findLanes(ctx)
-		if err == nil {
-			close(found)
-			break
-		}
-		if ctx.Err() != nil {
-			break
-		}
-		d.warn("looking for push jobs", err)
-		pause = min(max(2*pause, 100*time.Millisecond), 5*time.Second)
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause):
-		}
-	}
+	close(found)
 	<-ctx.Done()
 	d.lanes.mu.Lock()
 	d.lanes.start = nil
@@ -194,17 +176,30 @@ func (d *Dispatcher) runLanes(ctx context.Context, found chan<- struct{}) {
 	settling.Wait()
 }
 
-// findLanes finds what was waiting when the server stopped.
+// knowLanes finds the lanes in which something was waiting when the server stopped.
+// None of them runs yet, or what is counted would change meanwhile.
+func (d *Dispatcher) knowLanes(ctx context.Context) {
+	for pause := time.Duration(0); ctx.Err() == nil; nap(ctx, pause) {
+		err := d.findLanes(ctx)
+		if err == nil {
+			return
+		}
+		d.warn("looking for push jobs", err)
+		pause = min(max(2*pause, 100*time.Millisecond), 5*time.Second)
+	}
+}
+
 func (d *Dispatcher) findLanes(ctx context.Context) error {
 	halts, err := d.Store.PushHalts(ctx)
 	if err != nil {
 		return err
 	}
-	for _, h := range halts {
-		d.lanes.lane(h.Lane, func(l *lane) {
-			l.halt = h
-			l.probeAt = d.Now().Add(pauseOf(&h))
-		})
+	for i := range halts {
+		l := d.lanes.lane(halts[i].Lane)
+		l.mu.Lock()
+		l.halt = halts[i]
+		l.probeAt = d.Now().Add(pauseOf(&l.halt))
+		l.mu.Unlock()
 	}
 	ids, err := d.Store.PushLanes(ctx)
 	if err != nil {
@@ -218,10 +213,7 @@ func (d *Dispatcher) findLanes(ctx context.Context) error {
 		l := d.lanes.lane(ids[i])
 		l.mu.Lock()
 		l.waiting = counts
-		l.behind = [store.PushPriorities]store.PushPlace{}
-		l.next = [store.PushPriorities]int64{}
 		l.mu.Unlock()
-		l.nudge()
 	}
 	return nil
 }

@@ -264,13 +264,13 @@ func TestHeldAndExpired(t *testing.T) {
 	one := w.one("bob", chat.VIVO, short)
 	w.until("it is held", func() bool { return w.quiet(chat.VIVO) && w.left(chat.VIVO) == 1 })
 	l := w.lane(chat.VIVO)
-	l.stop(t.Context(), w.clock(), "10200", 0)
+	l.stop(w.clock(), "10200", 0)
 	w.until("it has expired", func() bool {
 		w.pass(sweepPause)
 		return w.outcome(one).Class == "expired"
 	})
 	w.until("that is written", func() bool { return idleHand(l) })
-	l.resume(t.Context())
+	l.resume()
 	next := w.one("bob", chat.VIVO)
 	w.ends(next, "accepted")
 	if c := w.outcome(one).Class; c != "expired" {

@@ -39,6 +39,7 @@ type settled struct {
 	outcome *store.PushOutcome
 	shown   *store.PushShownOf
 	unshown *store.PushShownOf // nothing up to its message is shown any more
+	halt    *store.PushHalt
 }
 
 func newSettler(d *Dispatcher) *settler {
@@ -50,6 +51,10 @@ func newSettler(d *Dispatcher) *settler {
 func (s *settler) unshown(ch store.ChannelRef, uid chat.UID) {
 	s.add(settled{unshown: &store.PushShownOf{Channel: ch, UID: uid}})
 }
+
+// halted notes that a lane is halted, or is not any more. The caller holds its mu, so
+// that what is written last is what is so.
+func (s *settler) halted(h *store.PushHalt) { s.add(settled{halt: h}) }
 
 func (s *settler) add(e settled) {
 	s.mu.Lock()
@@ -219,6 +224,9 @@ func changeOf(batch []settled) *store.PushChange {
 	puts := map[row]int{}
 	for i := range batch {
 		e := &batch[i]
+		if e.halt != nil {
+			c.Halt = append(c.Halt, *e.halt)
+		}
 		if e.lane == nil {
 			continue
 		}
