@@ -136,7 +136,7 @@ func (c *collector) add(ctx context.Context, s *laneSum, l *lane, now time.Time)
 // stateLocked is what the lane does, as closed would have it.
 func (l *lane) stateLocked(now time.Time) int {
 	switch {
-	case l.seat == nil && l.haveSeat, l.halt.Since != 0 && (l.halt.Until == 0 || now.UnixMilli() < l.halt.Until):
+	case l.seat == nil && l.haveSeat, l.halt.Since != 0 && l.halt.Until == 0, l.usedUpLocked(now):
 		return laneStopped
 	case l.failures >= breakAfter:
 		return laneBroken

@@ -298,6 +298,7 @@ func (l *lane) refresh(ctx context.Context) error {
 	l.mu.Lock()
 	halted := l.halt
 	l.limiter = limiterOf(l.id.Provider, c)
+	l.pause, l.pauses = time.Time{}, 0
 	if l.homeless = c == nil; l.homeless {
 		l.releaseLocked()
 	}
@@ -355,7 +356,7 @@ func (l *lane) closed(now time.Time) (nap time.Duration, one bool) {
 	switch {
 	case l.seat == nil:
 		nap = time.Minute
-	case l.halt.Since != 0 && l.halt.Until != 0 && now.UnixMilli() < l.halt.Until:
+	case l.usedUpLocked(now):
 		nap = time.UnixMilli(l.halt.Until).Sub(now)
 	case now.Before(l.pause):
 		nap = l.pause.Sub(now)
@@ -376,6 +377,13 @@ func (l *lane) closed(now time.Time) (nap time.Duration, one bool) {
 		l.standSince = time.Time{}
 	}
 	return nap, one
+}
+
+// usedUpLocked reports whether the quota of the day is used up. A day that is longer
+// than days are was found out by a wrong clock.
+func (l *lane) usedUpLocked(now time.Time) bool {
+	left := time.UnixMilli(l.halt.Until).Sub(now)
+	return l.halt.Since != 0 && left > 0 && left <= 24*time.Hour
 }
 
 // mostLocked is how many requests may be under way now, those not counted out of
@@ -781,7 +789,7 @@ func (l *lane) sweep(ctx context.Context, now time.Time) {
 	l.rows(ctx, func(page []store.PushJob) bool {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		quota := l.halt.Since != 0 && now.UnixMilli() < l.halt.Until
+		quota := l.usedUpLocked(now)
 		ended := false
 		for i := range page {
 			j := &page[i]

@@ -373,3 +373,37 @@ func TestMovesFromWhatIsGone(t *testing.T) {
 	w.pass(sweepPause)
 	w.ends(uid, "accepted")
 }
+
+// A quota that was used up on a day that is not to come yet, since the clock was
+// wrong, is over with the day that it is.
+func TestQuotaOfAWrongDay(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.run()
+	w.phone("bob", chat.VIVO)
+	w.pass(300 * 24 * time.Hour)
+	w.result(push.Result{Class: push.QuotaDay, Code: "10070"})
+	w.ends(w.one("bob", chat.VIVO), "quota_day")
+	w.result(accepted)
+	w.pass(-300 * 24 * time.Hour)
+	w.ends(w.one("bob", chat.VIVO), "accepted")
+}
+
+// How long the provider had asked to be left alone is over with the credential that it
+// was said of.
+func TestPauseOfAnotherCredential(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.run()
+	w.phone("bob", chat.VIVO)
+	w.phone("carol", chat.VIVO)
+	w.result(push.Result{Class: push.RetryAfter, Code: "429", After: time.Hour})
+	first := w.one("bob", chat.VIVO)
+	w.until("the lane waits", func() bool { return len(w.sentTo("bob")) == 1 && idleHand(w.lane(chat.VIVO)) })
+	w.result(accepted)
+	w.pass(time.Second)
+	w.credential(chat.VIVO)
+	w.ends(w.one("carol", chat.VIVO), "accepted")
+	w.pass(time.Hour)
+	w.ends(first, "accepted")
+}
