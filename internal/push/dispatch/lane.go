@@ -629,14 +629,10 @@ func (l *lane) fill(ctx context.Context, now time.Time) (read bool, nap time.Dur
 	return false, time.UnixMilli(next).Sub(now), nil
 }
 
-// most is how many jobs may be in hand to read more of the priority. Calls are read
-// though the rest waits for one device.
+// most is how many jobs may be in hand to read more of the priority: what comes first
+// is read though all the rest waits for one device.
 func (l *lane) most(priority uint8) int {
-	n := 4*pageSize + l.d.InFlight
-	if priority == priorityCall {
-		n += pageSize
-	}
-	return n
+	return l.d.InFlight + (4+store.PushPriorities-1-int(priority))*pageSize
 }
 
 // read reads more jobs of the priority, due by now, and reports whether there were

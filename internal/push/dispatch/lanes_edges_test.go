@@ -407,3 +407,35 @@ func TestPauseOfAnotherCredential(t *testing.T) {
 	w.pass(time.Hour)
 	w.ends(first, "accepted")
 }
+
+// What waits for one device in thousands keeps nobody waiting who comes before it.
+func TestOneSlowDevice(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.d.Queue = 100_000
+	w.phone("bob", chat.VIVO)
+	w.phone("carol", chat.VIVO)
+	hang := make(chan struct{})
+	w.hang = hang
+	ref := w.message("x", "bob")
+	w.pass(time.Hour)
+	var jobs []store.PushJob
+	for i := range 5 * pageSize {
+		jobs = append(jobs, w.job(ref, 0, "bob", chat.VIVO, func(j *store.PushJob) {
+			j.Due, j.Silent, j.Priority = j.Due-int64(i), true, prioritySilent
+		}))
+	}
+	w.put(jobs...)
+	w.run()
+	l := w.lane(chat.VIVO)
+	w.until("as many are in hand as may be", func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return len(l.inHand) >= 4*pageSize
+	})
+	w.mu.Lock()
+	w.hang = nil
+	w.mu.Unlock()
+	w.ends(w.one("carol", chat.VIVO), "accepted")
+	w.ends(w.one("carol", chat.VIVO, func(j *store.PushJob) { j.Priority = priorityMention }), "accepted")
+}
