@@ -880,30 +880,31 @@ type welcome struct {
 // greet judges what connections were told when they began.
 func (r *modelRun) greet() {
 	for _, u := range r.users {
-		list := u.welcomes
-		if len(list) == 0 {
-			continue
-		}
-		u.welcomes = nil
-		r.look(nil, []*modelUser{u})
-		for _, w := range list {
-			var data struct {
-				Unread *struct{ Total int }
-			}
-			if err := json.Unmarshal(w.data, &data); err != nil {
-				r.fail([]string{u.name}, "%s: %v in %s", w.device, err, w.data)
-			}
-			// It is left out where it takes long.
-			if n := u.unread(); data.Unread != nil && data.Unread.Total != n {
-				r.fail([]string{u.name}, "%s is told when it connects that %d are unread, want %d", w.device, data.Unread.Total, n)
-			}
-			for _, c := range w.due {
-				m := c.given[u.name]
-				if m == nil {
-					r.fail([]string{u.name}, "%s connected and was not given the broadcast %v", w.device, c)
+		for len(u.welcomes) > 0 {
+			list := u.welcomes
+			u.welcomes = nil
+			// Looking may have the user's desk connect, which is greeted too, before
+			// anything else happens.
+			r.look(nil, []*modelUser{u})
+			for _, w := range list {
+				var data struct {
+					Unread *struct{ Total int }
 				}
-				if w.now && m.offset <= w.at && slices.Contains(w.news, c) {
-					r.fail([]string{u.name}, "%s starts behind %d and does not get the broadcast %v, which came with it at %d", w.device, w.at, c, m.offset)
+				if err := json.Unmarshal(w.data, &data); err != nil {
+					r.fail([]string{u.name}, "%s: %v in %s", w.device, err, w.data)
+				}
+				// It is left out where it takes long.
+				if n := u.unread(); data.Unread != nil && data.Unread.Total != n {
+					r.fail([]string{u.name}, "%s is told when it connects that %d are unread, want %d", w.device, data.Unread.Total, n)
+				}
+				for _, c := range w.due {
+					m := c.given[u.name]
+					if m == nil {
+						r.fail([]string{u.name}, "%s connected and was not given the broadcast %v", w.device, c)
+					}
+					if w.now && m.offset <= w.at && slices.Contains(w.news, c) {
+						r.fail([]string{u.name}, "%s starts behind %d and does not get the broadcast %v, which came with it at %d", w.device, w.at, c, m.offset)
+					}
 				}
 			}
 		}
