@@ -86,6 +86,7 @@ type fake struct {
 	conns  []*fakeConn
 	opened map[string]int // messages by channel
 	data   string
+	gone   bool // nobody is let in any more
 	wg     sync.WaitGroup
 }
 
@@ -95,7 +96,7 @@ func (f *fake) has(fault string) bool { return slices.Contains(f.faults, fault) 
 func (f *fake) start(_ context.Context, data string, settings []string) (*server, error) {
 	f.started = append(f.started, settings)
 	f.key, f.secret = "k", "s"
-	f.rooms, f.opened, f.conns = map[string][]*fakeConn{}, map[string]int{}, nil
+	f.rooms, f.opened, f.conns, f.gone = map[string][]*fakeConn{}, map[string]int{}, nil, false
 	clear(f.nonces)
 	if f.data != data { // otherwise a restart, which keeps what was stored
 		f.data = data
@@ -120,6 +121,7 @@ func (f *fake) start(_ context.Context, data string, settings []string) (*server
 
 func (f *fake) hangUp() {
 	f.mu.Lock()
+	f.gone = true
 	for _, c := range f.conns {
 		c.conn.Close()
 	}
@@ -288,6 +290,10 @@ func (f *fake) upgrade(w http.ResponseWriter, r *http.Request) {
 	c := &fakeConn{f: f, conn: conn, over: make(chan struct{})}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.gone {
+		conn.Close()
+		return
+	}
 	f.conns = append(f.conns, c)
 	f.wg.Go(func() {
 		defer close(c.over)
