@@ -3,6 +3,7 @@ package golden
 import (
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -37,4 +38,26 @@ func running() string {
 		}
 	}
 	return strings.Join(left, "\n\n")
+}
+
+// Linger is what still runs with any of these in its stack when all of it had time
+// to end.
+func Linger(in ...string) (left string) {
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if left = Goroutines(in...); left == "" || time.Now().After(deadline) {
+			return left
+		}
+	}
+}
+
+// Goroutines are those that have any of these in their stacks.
+func Goroutines(in ...string) string {
+	stacks := make([]byte, 1<<20)
+	var list []string
+	for one := range strings.SplitSeq(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
+		if slices.ContainsFunc(in, func(name string) bool { return strings.Contains(one, name) }) {
+			list = append(list, one)
+		}
+	}
+	return strings.Join(list, "\n\n")
 }
