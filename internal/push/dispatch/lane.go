@@ -467,6 +467,15 @@ func (l *lane) takeReady(now time.Time, one bool) (batch []store.PushJob, nap ti
 		l.mu.Unlock()
 		return nil, longestNap
 	}
+	// Counted at once: others take at the same time.
+	l.flight++
+	defer func() {
+		if len(batch) == 0 {
+			l.mu.Lock()
+			l.flight--
+			l.mu.Unlock()
+		}
+	}()
 	most := max(l.seat.Batch(), 1)
 	if one {
 		most = 1
@@ -497,16 +506,15 @@ func (l *lane) takeReady(now time.Time, one bool) (batch []store.PushJob, nap ti
 	if limiter != nil {
 		limiter.ReserveN(time.Now(), len(batch)) // more than there is, if others take at the same time
 	}
-	l.mu.Lock()
-	l.flight++
 	if one {
+		l.mu.Lock()
 		l.probing = true
 		l.probeAt = now.Add(probePause)
 		if l.halt.Since != 0 {
 			l.probeAt = now.Add(pauseOf(&l.halt))
 		}
+		l.mu.Unlock()
 	}
-	l.mu.Unlock()
 	return batch, 0
 }
 
