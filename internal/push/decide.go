@@ -154,6 +154,9 @@ func NewSend(m *chat.Message) *Send {
 		if ReadJSON([]byte(m.Push.More), &more) {
 			s.Platforms = more.Platforms
 		}
+		if ext, err := s.Ext.WithPlatforms(m.Push.More); err == nil {
+			s.Ext = ext
+		}
 	}
 	if m.ChannelType == chat.Group || m.ChannelType == chat.Community {
 		s.Mention = ReadMention(m.Content)
@@ -191,7 +194,7 @@ func (s *Send) Decide(rules *Rules) (Effect, Reason) {
 		return None, ReasonEphemeral
 	case m.Push.Disabled:
 		return None, ReasonDisabled
-	case m.Push.Content != "" || flags&chat.Pushed != 0:
+	case m.Push.Content != "" || flags&chat.Pushed != 0 || s.Ext.alerts():
 		return Alert, ReasonAway
 	case m.Push.ContentAvailable:
 		return Silent, ReasonAway
@@ -267,6 +270,8 @@ func Decide(s *Send, r *Recipient, rules *Rules, now time.Time, sentAt time.Time
 			reason = ReasonQuiet
 		case effect == Silent && at.Provider != chat.APNs: // contentAvailable is promised of Apple's alone
 			reason = ReasonShows
+		case effect == Alert && !s.saysTo(at.Provider):
+			reason = ReasonShows
 		default:
 			d.Devices[i] = effect
 			d.Effect = effect
@@ -279,6 +284,13 @@ func Decide(s *Send, r *Recipient, rules *Rules, now time.Time, sentAt time.Time
 		d.Reason = ReasonAway
 	}
 	return d
+}
+
+// saysTo reports whether a message that is shown has a text for the devices of a
+// provider: there may be one for those of other platforms alone.
+func (s *Send) saysTo(p chat.PushProvider) bool {
+	m := s.Message
+	return m.Push.Content != "" || m.Flags&chat.Pushed != 0 || s.Type() == Recall || s.Ext.notice(p).Alert != ""
 }
 
 // platformsOf are the names under which senders know the devices of a provider.

@@ -25,6 +25,9 @@ type Ext struct {
 	TemplateID string // of the app's own localised templates, not a provider's
 	ForceShow  bool   // show the content whatever the recipient's privacy setting says
 
+	// What is for the devices of one platform alone; of sends by tags or app package.
+	IOS, Android, HarmonyOS Notice
+
 	APNs  APNs
 	FCM   FCM
 	HW    HW
@@ -42,6 +45,7 @@ type APNs struct {
 	CollapseID        string
 	RichMediaURI      string
 	InterruptionLevel string // passive, active, time-sensitive or critical
+	Category          string // of sends by tags or app package
 }
 
 // FCM are the settings for Google's service.
@@ -121,41 +125,56 @@ var extTable = fields.NewTable(
 // Each item of pushConfigs is meant to hold one provider. One with several is
 // read just so, and a provider that comes again overrides what it said before.
 var providerTable = fields.NewTable(
-	fields.Object("APNs", fields.NewTable(
+	fields.Object("APNs", fields.NewTable(apnsFields...), func(e *Ext) *APNs { return &e.APNs }),
+	fields.Object("FCM", fcmTable, func(e *Ext) *FCM { return &e.FCM }),
+	fields.Object("HW", hwTable, func(e *Ext) *HW { return &e.HW }),
+	fields.Object("HONOR", honorTable, func(e *Ext) *HONOR { return &e.HONOR }),
+	fields.Object("OHOS", ohosTable, func(e *Ext) *OHOS { return &e.OHOS }),
+	fields.Object("MI", miTable, func(e *Ext) *MI { return &e.MI }),
+	fields.Object("OPPO", oppoTable, func(e *Ext) *OPPO { return &e.OPPO }),
+	fields.Object("VIVO", vivoTable, func(e *Ext) *VIVO { return &e.VIVO }),
+	fields.Object("MEIZU", fields.NewTable(
+		number("noticeMsgType", func(p *MEIZU) *int { return &p.NoticeMsgType }, 1, 2),
+	), func(e *Ext) *MEIZU { return &e.MEIZU }),
+)
+
+// The settings of each provider, by whatever name it goes.
+var (
+	apnsFields = []fields.Field[APNs]{
 		fields.Text("thread-id", func(p *APNs) *string { return &p.ThreadID }),
 		fields.Text("apns-collapse-id", func(p *APNs) *string { return &p.CollapseID }),
 		link("richMediaUri", func(p *APNs) *string { return &p.RichMediaURI }),
 		word("interruption-level", func(p *APNs) *string { return &p.InterruptionLevel }, "passive", "active", "time-sensitive", "critical"),
-	), func(e *Ext) *APNs { return &e.APNs }),
-	fields.Object("FCM", fields.NewTable(
+	}
+	fcmTable = fields.NewTable(
 		fields.Text("channelId", func(p *FCM) *string { return &p.ChannelID }),
 		fields.Text("collapse_key", func(p *FCM) *string { return &p.CollapseKey }),
 		link("imageUrl", func(p *FCM) *string { return &p.ImageURL }),
-	), func(e *Ext) *FCM { return &e.FCM }),
-	fields.Object("HW", fields.NewTable(
+	)
+	hwTable = fields.NewTable(
 		fields.Text("channelId", func(p *HW) *string { return &p.ChannelID }),
 		word("importance", func(p *HW) *string { return &p.Importance }, "NORMAL", "LOW"),
 		link("image", func(p *HW) *string { return &p.Image }),
 		fields.Text("category", func(p *HW) *string { return &p.Category }),
-	), func(e *Ext) *HW { return &e.HW }),
-	fields.Object("HONOR", fields.NewTable(
+	)
+	honorTable = fields.NewTable(
 		word("importance", func(p *HONOR) *string { return &p.Importance }, "NORMAL", "LOW"),
 		link("image", func(p *HONOR) *string { return &p.Image }),
-	), func(e *Ext) *HONOR { return &e.HONOR }),
-	fields.Object("OHOS", fields.NewTable(
+	)
+	ohosTable = fields.NewTable(
 		fields.Text("category", func(p *OHOS) *string { return &p.Category }),
 		link("image", func(p *OHOS) *string { return &p.Image }),
-	), func(e *Ext) *OHOS { return &e.OHOS }),
-	fields.Object("MI", fields.NewTable(
+	)
+	miTable = fields.NewTable(
 		fields.Text("channelId", func(p *MI) *string { return &p.ChannelID }),
 		link("large_icon_uri", func(p *MI) *string { return &p.LargeIconURI }),
-	), func(e *Ext) *MI { return &e.MI }),
-	fields.Object("OPPO", fields.NewTable(
+	)
+	oppoTable = fields.NewTable(
 		fields.Text("channelId", func(p *OPPO) *string { return &p.ChannelID }),
 		fields.Text("category", func(p *OPPO) *string { return &p.Category }),
 		number("notify_level", func(p *OPPO) *int { return &p.NotifyLevel }, 1, 2, 16),
-	), func(e *Ext) *OPPO { return &e.OPPO }),
-	fields.Object("VIVO", fields.NewTable(
+	)
+	vivoTable = fields.NewTable(
 		fields.Field[VIVO]{Name: "classification", Read: func(r *fields.Reader, p *VIVO) (err error) {
 			// Declared a number; the page's own sample sends a string.
 			p.Classification, err = r.IntOf(0, 1)
@@ -163,10 +182,7 @@ var providerTable = fields.NewTable(
 			return err
 		}},
 		fields.Text("category", func(p *VIVO) *string { return &p.Category }),
-	), func(e *Ext) *VIVO { return &e.VIVO }),
-	fields.Object("MEIZU", fields.NewTable(
-		number("noticeMsgType", func(p *MEIZU) *int { return &p.NoticeMsgType }, 1, 2),
-	), func(e *Ext) *MEIZU { return &e.MEIZU }),
+	)
 )
 
 // text is a field with at most limit characters.

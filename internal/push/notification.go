@@ -1,6 +1,7 @@
 package push
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -61,6 +62,12 @@ func (s *Send) Notification(app chat.AppID, uid chat.UID, channel string, to cha
 	}
 	if m.Push.HasBadge && m.Push.Badge >= 0 {
 		n.Badge, n.HasBadge = m.Push.Badge, true
+	}
+	if x := s.Ext.notice(to.Provider); *x != (Notice{}) {
+		n.Data = cmp.Or(x.Data, n.Data)
+		if x.HasBadge {
+			n.Badge, n.HasBadge = x.Badge, true
+		}
 	}
 	if effect == Alert {
 		n.Title, n.Body = Compose(w)

@@ -50,11 +50,12 @@ func inLanguage[T any](texts map[string]T, tag string) (v T, ok bool) {
 // Words are what the words of a notification are made of.
 type Words struct {
 	Send     *Send
-	User     string // the recipient
-	Sender   string // the sender's name; their id when there is none
-	Channel  string // the group's name, of group and community channels
-	Language string // the device's
-	App      string // the app's language
+	User     string            // the recipient
+	Sender   string            // the sender's name; their id when there is none
+	Channel  string            // the group's name, of group and community channels
+	Provider chat.PushProvider // the device's
+	Language string            // the device's
+	App      string            // the app's language
 	Template *chat.PushTemplate
 	Hide     bool // the device does not want details shown
 	More     int  // how many other messages it stands for
@@ -65,8 +66,9 @@ type Words struct {
 const maxBody = 1000
 
 // Compose gives title and body. Of several that could say it, what the sender said
-// for those who are mentioned comes first, then what they said for everybody, then
-// the template, then what messages of the type say by default.
+// for those who are mentioned comes first, then what they said for the device's
+// platform, then what they said for everybody, then the template, then what messages
+// of the type say by default.
 //
 // One that stands for several messages says how many they are.
 //
@@ -93,13 +95,14 @@ func Compose(w *Words) (title, body string) {
 	}
 	text, _ := inWords(w.Template, w.Language, w.App)
 	fill := filler{w.Sender, content}
+	own := s.Ext.notice(w.Provider)
 
-	for _, body = range [...]string{s.mentioned(w.User), s.Message.Push.Content, fill.Replace(text.Body), content} {
+	for _, body = range [...]string{s.mentioned(w.User), own.Alert, s.Message.Push.Content, fill.Replace(text.Body), content} {
 		if body = clean(body); body != "" {
 			break
 		}
 	}
-	for _, title = range [...]string{s.Ext.Title, fill.Replace(text.Title), name} {
+	for _, title = range [...]string{own.Title, s.Ext.Title, fill.Replace(text.Title), name} {
 		if title = clean(title); title != "" {
 			break
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/parleychat/parley/internal/courier"
 	"github.com/parleychat/parley/internal/directory"
 	"github.com/parleychat/parley/internal/fields"
+	"github.com/parleychat/parley/internal/push"
 )
 
 // broadcastAllFields are those of the page system/send-message-broadcast-to-all,
@@ -269,7 +270,7 @@ func (a *audienceRequest) settle(out *courier.BroadcastRequest) error {
 }
 
 // settle turns the notification into what sends say of theirs. What has no place
-// there is kept beside it.
+// there is kept beside it, as it came.
 func (n *notification) settle(p *chat.PushOptions, platforms []string) error {
 	if got := utf8.RuneCountInString(n.title); got > courier.MaxPushTitle {
 		return chat.TooLong("title", courier.MaxPushTitle, got, "characters")
@@ -306,9 +307,6 @@ func (n *notification) settle(p *chat.PushOptions, platforms []string) error {
 		if len(o.text) == 0 {
 			continue
 		}
-		if o.text.Kind() != jsontext.KindBeginObject {
-			return chat.Invalid(o.name, "must be an object")
-		}
 		if size += len(o.text); size > maxNotification {
 			return chat.TooLong(o.name, maxNotification, size, "bytes together with the other platforms' objects")
 		}
@@ -316,5 +314,10 @@ func (n *notification) settle(p *chat.PushOptions, platforms []string) error {
 		more = append(append(more, ':'), o.text...)
 	}
 	p.More = string(append(more, '}'))
+	ext, err := new(push.Ext).WithPlatforms(p.More)
+	if err != nil {
+		return err
+	}
+	p.ContentAvailable = ext.IOS.ContentAvailable
 	return nil
 }

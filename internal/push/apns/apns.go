@@ -72,7 +72,7 @@ func Render(n *push.Notification, o *Options, now time.Time) (push.Request, erro
 			return push.JSON(v)
 		}
 		v.Aps = aps{
-			Alert: &alert{p.Title, p.Body}, ThreadID: cmp.Or(set.ThreadID, n.Channel), Category: o.Category,
+			Alert: &alert{p.Title, p.Body}, ThreadID: cmp.Or(set.ThreadID, n.Channel), Category: cmp.Or(set.Category, o.Category),
 			InterruptionLevel: set.InterruptionLevel, Sound: sound(set.InterruptionLevel, o.Sound),
 		}
 		if n.HasBadge {
@@ -81,12 +81,13 @@ func Render(n *push.Notification, o *Options, now time.Time) (push.Request, erro
 		if n.ContentAvailable {
 			v.Aps.ContentAvailable = 1
 		}
-		// An extension of the app fetches the image, or takes away what was recalled.
+		// An extension of the app fetches the image, takes away what was recalled, or
+		// makes of it what the sender's category says.
 		if p.Image && set.RichMediaURI != "" {
 			v.RichMediaURI = set.RichMediaURI
 			v.Aps.MutableContent = 1
 		}
-		if !n.Removes.IsZero() {
+		if !n.Removes.IsZero() || set.Category != "" {
 			v.Aps.MutableContent = 1
 		}
 		return push.JSON(v)

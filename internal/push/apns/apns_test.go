@@ -38,6 +38,11 @@ func TestRender(t *testing.T) {
 	bare.Data = ""
 	golden.Check(t, "bare.txt", render(t, bare, Options{Topic: "com.example.other", Sound: "bell.caf", Category: "CHAT"}))
 
+	own := *bare.Ext
+	own.APNs.Category = "OFFER"
+	bare.Ext = &own
+	golden.Check(t, "category.txt", render(t, bare, Options{Category: "CHAT"}))
+
 	silent := golden.With(t, token, `{}`)
 	silent.Silent, silent.Title, silent.Body = true, "", ""
 	golden.Check(t, "silent.txt", render(t, silent, Options{}))

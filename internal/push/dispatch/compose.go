@@ -103,7 +103,7 @@ type telling struct {
 func (d *Dispatcher) note(ctx context.Context, t *telling, user string, uid chat.UID, to *chat.PushDevice, effect push.Effect, more int) (push.Notification, error) {
 	s := t.send
 	w := &push.Words{
-		Send: s, User: user, Sender: s.Message.From, Language: to.Language, App: t.rules.Language, Hide: to.HideDetails, More: more,
+		Send: s, User: user, Sender: s.Message.From, Provider: to.Provider, Language: to.Language, App: t.rules.Language, Hide: to.HideDetails, More: more,
 	}
 	if effect == push.Alert {
 		var err error
