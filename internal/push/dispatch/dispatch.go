@@ -78,6 +78,7 @@ type Dispatcher struct {
 	sends    sends
 	names    names
 	settler  *settler
+	backs    backs
 	metrics  *metrics
 }
 

@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/parleychat/parley/internal/chat"
@@ -16,7 +17,70 @@ const (
 	// withdrawMost is how many notifications are taken back one by one because of
 	// one event: devices take few silent ones.
 	withdrawMost = 4
+	// backsTurn is for how long at least it is known what was taken back, and
+	// maxBacks how much of that.
+	backsTurn = time.Minute
+	maxBacks  = 20_000
 )
+
+// backs know what was taken back of late. A message that is read in the moment in
+// which its notification is taken is seen by the follower, which finds that it is
+// shown, and by whoever writes that it is: the first of them takes it back.
+type backs struct {
+	mu        sync.Mutex
+	since     time.Time
+	now, last map[back]*follower // who did it; nil for the settler
+}
+
+// A back is what one device is told to take away: a message, or all up to it.
+type back struct {
+	screen
+	uid chat.UID
+	all bool
+}
+
+// claim reports whether it is still to be done, and leaves it to who asks. What a
+// follower has left undone is the next one's: there is one at a time.
+func (b *backs) claim(k back, by *follower, now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if age := now.Sub(b.since); b.now == nil || age < 0 || age >= backsTurn || len(b.now) >= maxBacks {
+		b.last, b.now, b.since = b.now, map[back]*follower{}, now
+		if age >= 2*backsTurn {
+			b.last = nil
+		}
+	}
+	for _, list := range [...]map[back]*follower{b.now, b.last} {
+		if who, done := list[k]; done && (by == nil || who == nil || who == by) {
+			return false
+		}
+	}
+	b.now[k] = by
+	return true
+}
+
+// failed gives back what was to be done and could not be.
+func (b *backs) failed(list []back) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, k := range list {
+		delete(b.now, k)
+		delete(b.last, k)
+	}
+}
+
+// unclaimed leaves of the jobs, which take back what is shown of a channel, those
+// that nobody has made yet.
+func (b *backs) unclaimed(jobs []store.PushJob, ch store.ChannelRef, all bool, by *follower, now time.Time) (kept []store.PushJob, claimed []back) {
+	kept = jobs[:0]
+	for i := range jobs {
+		k := back{screen{ch, jobs[i].Device}, jobs[i].UID, all}
+		if b.claim(k, by, now) {
+			kept, claimed = append(kept, jobs[i]), append(claimed, k)
+		}
+	}
+	return kept, claimed
+}
 
 // withdrawable reports whether devices of the provider take notifications away
 // again when they are told to.
@@ -102,14 +166,14 @@ func (f *follower) seen(ctx context.Context, q *request) error {
 			f.unshown = map[store.ChannelRef]chat.UID{}
 		}
 		f.unshown[ch] = shown
-		return f.unshow(ctx, q, m.From, shown)
+		return f.unshow(ctx, q, ch, shown, true)
 	}
 	// One by one, those that are shown: newest first.
 	left := withdrawMost
 	for i := len(ev.UIDs) - 1; i >= 0 && left > 0; i-- {
 		if uid := ev.UIDs[i]; uid.Compare(shown) <= 0 && uid.Compare(view.Settled()) > 0 {
 			left--
-			if err := f.unshow(ctx, q, m.From, uid); err != nil {
+			if err := f.unshow(ctx, q, ch, uid, false); err != nil {
 				return err
 			}
 		}
@@ -117,13 +181,15 @@ func (f *follower) seen(ctx context.Context, q *request) error {
 	return nil
 }
 
-// unshow puts into the change what takes back what is shown of a message.
-func (f *follower) unshow(ctx context.Context, q *request, user string, uid chat.UID) error {
+// unshow puts into the change what takes back what is shown of a message of the
+// channel, or of all up to it.
+func (f *follower) unshow(ctx context.Context, q *request, ch store.ChannelRef, uid chat.UID, all bool) error {
 	ref, err := f.d.refOf(ctx, q.app.ID, uid)
 	if err != nil || ref.IsZero() {
 		return err
 	}
-	jobs, err := f.d.withdrawals(ctx, q.app, q.setup, user, uid, ref, q.due)
+	jobs, err := f.d.withdrawals(ctx, q.app, q.setup, ch.Owner, uid, ref, q.due)
+	jobs, _ = f.d.backs.unclaimed(jobs, ch, all, f, f.d.Now())
 	f.change.Put = append(f.change.Put, jobs...)
 	return err
 }
@@ -178,7 +244,8 @@ func (d *Dispatcher) shownLate(ctx context.Context, x *store.PushShownOf, device
 	if err != nil {
 		return err
 	}
-	if view.Settled().Compare(x.UID) < 0 {
+	all := view.Settled().Compare(x.UID) >= 0
+	if !all {
 		marks, err := d.Store.Marks(ctx, *ch, x.UID, x.UID)
 		if err != nil {
 			return err
@@ -204,10 +271,14 @@ func (d *Dispatcher) shownLate(ctx context.Context, x *store.PushShownOf, device
 	}
 	jobs, err := d.withdrawals(ctx, app, s, ch.Owner, x.UID, ref, d.Now().UnixMilli())
 	jobs = slices.DeleteFunc(jobs, func(j store.PushJob) bool { return j.Device != device })
+	jobs, claimed := d.backs.unclaimed(jobs, *ch, all, nil, d.Now())
 	if err != nil || len(jobs) == 0 {
 		return err
 	}
 	// That the message is shown stays written: other devices may still show it, and
 	// the follower be on its way.
-	return d.write(ctx, &store.PushChange{Put: jobs})
+	if err = d.write(ctx, &store.PushChange{Put: jobs}); err != nil {
+		d.backs.failed(claimed)
+	}
+	return err
 }

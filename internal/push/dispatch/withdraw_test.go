@@ -325,6 +325,85 @@ func TestReadOnTheWay(t *testing.T) {
 	}
 }
 
+// What is read in the moment in which its notification is taken is seen twice, by
+// whoever writes that it is shown and by the follower, and taken back once, of all
+// devices.
+func TestReadAsItIsTaken(t *testing.T) {
+	t.Parallel()
+	for name, read := range map[string]func(*world, chat.UID){
+		"all": func(w *world, uid chat.UID) { w.read(uid) },
+		"one": func(w *world, uid chat.UID) {
+			w.own(chat.Event{Kind: chat.EventDelete, UIDs: []chat.UID{uid}}, nil, w.mark(uid, store.MarkHidden))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newReader(t)
+			hang := make(chan struct{})
+			w.mu.Lock()
+			w.hang = hang
+			w.mu.Unlock()
+			uid := w.message("one", "bob")
+			w.followed()
+			w.until("they are on their way", func() bool {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				return len(w.flight) == 3
+			})
+			read(w, uid) // the follower comes to it once the grace is over
+			close(hang)
+			w.until("it is taken back", func() bool { return len(w.sentTo("bob")) >= 5 })
+			w.done()
+			w.wantWithdrawn(0, name, uid)
+		})
+	}
+}
+
+// What a follower could not write is made by the one after it, and what the settler
+// could not by whoever comes next.
+func TestTakenBackByWhoeverIsNext(t *testing.T) {
+	t.Parallel()
+	var b backs
+	at := time.Unix(1000, 0)
+	k := back{screen{store.ChannelRef{App: 1, Owner: "bob"}, "phone"}, chat.NewUID(1, chat.Direct, 1, 1), true}
+	one, two := &follower{}, &follower{}
+	for i, c := range []struct {
+		by   *follower
+		want bool
+	}{{one, true}, {one, false}, {nil, false}, {two, true}, {one, true}, {nil, false}} {
+		if got := b.claim(k, c.by, at); got != c.want {
+			t.Errorf("%d: %t", i, got)
+		}
+	}
+	b.failed([]back{k})
+	for i, c := range []struct {
+		by   *follower
+		want bool
+	}{{nil, true}, {nil, false}, {one, false}} {
+		if got := b.claim(k, c.by, at); got != c.want {
+			t.Errorf("after it has failed, %d: %t", i, got)
+		}
+	}
+	if other := k; true {
+		other.all = false
+		if !b.claim(other, nil, at) {
+			t.Error("one is not all")
+		}
+	}
+	if b.claim(k, nil, at.Add(backsTurn)) {
+		t.Error("it is forgotten too soon")
+	}
+	for i := range 3 * maxBacks {
+		b.claim(back{uid: chat.NewUID(int64(i), chat.Direct, 1, 1)}, nil, at.Add(backsTurn))
+	}
+	if n := len(b.now) + len(b.last); n > 2*maxBacks {
+		t.Errorf("%d are known", n)
+	}
+	if !b.claim(k, nil, at.Add(4*backsTurn)) {
+		t.Error("it is never forgotten")
+	}
+}
+
 // The newest counts of what is shown, in whichever order devices are notified, and
 // taking it back takes nothing back that came later.
 func TestShownInNoOrder(t *testing.T) {
