@@ -17,6 +17,7 @@ type pushCmd struct {
 	Credential pushCredentialCmd `cmd:"" help:"Set, list and remove what push providers know an app by."`
 	Template   pushTemplateCmd   `cmd:"" help:"Set, list and remove the texts of pushes."`
 	Check      pushCheckCmd      `cmd:"" help:"Ask the providers whether they take the app's credentials. Nobody is notified."`
+	Preview    pushPreviewCmd    `cmd:"" help:"Show what a message would notify whom with, and why or why not. Nothing is sent."`
 }
 
 type pushCredentialCmd struct {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -120,11 +121,28 @@ func TestPushCheckCommand(t *testing.T) {
 	run(exitNoNode, "", "", "push", "check")
 	run(exitNoNode, "", "", set(good["appSecret"], "--check")...)
 
+	serving(t, data, "--push-ca", ca)
+
+	run(exitFailed, "", "there is no such credential", "push", "check")
+	run(exitUsage, "", "credential: was refused with", set("hush", "--check")...)
+	run(exitFailed, "", "there is no such credential", "push", "check")
+	run(exitDone, "", "", set(good["appSecret"], "--check")...)
+	run(exitDone, "VIVO - - "+good["appId"]+" good accepted 0", "", "push", "check")
+	run(exitDone, `"verdict":"good"`, "", "push", "check", "vivo", "--json")
+	run(exitFailed, "", "there is no such credential", "push", "check", "MI")
+	run(exitDone, "", "", set("hush")...)
+	run(exitFailed, "refused config_halt", "1 of 1 credentials are not known to be good", "push", "check")
+	run(exitUsage, "", "provider: one of", "push", "check", "GCM")
+}
+
+// serving has a server run on the folder until the test is over.
+func serving(t *testing.T, data string, flags ...string) {
+	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		if _, errOut, code := do(ctx, "serve", "--data", data, "--listen", "127.0.0.1:0", "--push-ca", ca); code != exitDone {
+		if _, errOut, code := do(ctx, append([]string{"serve", "--data", data, "--listen", "127.0.0.1:0"}, flags...)...); code != exitDone {
 			t.Errorf("serve: code %d, %s", code, errOut)
 		}
 	}()
@@ -140,15 +158,77 @@ func TestPushCheckCommand(t *testing.T) {
 			t.Fatal("the server did not start")
 		}
 	}
+}
 
-	run(exitFailed, "", "there is no such credential", "push", "check")
-	run(exitUsage, "", "credential: was refused with", set("hush", "--check")...)
-	run(exitFailed, "", "there is no such credential", "push", "check")
-	run(exitDone, "", "", set(good["appSecret"], "--check")...)
-	run(exitDone, "VIVO - - "+good["appId"]+" good accepted 0", "", "push", "check")
-	run(exitDone, `"verdict":"good"`, "", "push", "check", "vivo", "--json")
-	run(exitFailed, "", "there is no such credential", "push", "check", "MI")
-	run(exitDone, "", "", set("hush")...)
-	run(exitFailed, "refused config_halt", "1 of 1 credentials are not known to be good", "push", "check")
-	run(exitUsage, "", "provider: one of", "push", "check", "GCM")
+func TestPushPreviewCommand(t *testing.T) {
+	t.Parallel()
+	data := filepath.Join(t.TempDir(), "data")
+	preview := func(code int, want string, args ...string) {
+		t.Helper()
+		out, errOut, got := do(t.Context(), append([]string{"push", "preview", "--data", data, "--from", "alice"}, args...)...)
+		if got != code || !strings.Contains(out+errOut, want) {
+			t.Errorf("%v: code %d, %s%s, want %d, %s", args, got, out, errOut, code, want)
+		}
+	}
+	for _, args := range [][]string{{"app", "create", "shop"}, {"push", "credential", "set", "VIVO", "appId=1", "appKey=k", "appSecret=hush"}} {
+		if out, errOut, code := do(t.Context(), append(args, "--data", data)...); code != exitDone {
+			t.Fatal(out, errOut)
+		}
+	}
+	preview(exitNoNode, "no node is running", "--to", "bob", "hi")
+	serving(t, data)
+	srv, o, err := find(t.Context(), data, appFlags{}, serverFlags{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Close()
+	device := `{"userId":"bob","deviceId":"phone","provider":"VIVO","token":"token-of-bobs-phone"}`
+	if a, err := srv.call(t.Context(), "/v4x/push/device/register", []byte(device), nil); err != nil || a.code != 0 {
+		t.Fatal(a, err)
+	}
+	preview(exitDone, "carl: would not be notified: no_device", "--to", "bob,carl", "hi")
+	preview(exitDone, `"title": "News"`, "--to", "bob", "--push-ext", `{"title":"News"}`, "hi")
+	preview(exitDone, `"channelType":"system"`, "--to", "bob", "--system", "--json", "hi")
+	preview(exitDone, "bob: would not be notified: no_text", "--to", "bob", "--type", "my:own", "--content", "{}")
+	preview(exitRefused, `"code":1002,"errorMessage":"count: from -1 to 9999, got 10000"`, "--to", "bob", "--count", "10000", "hi")
+	preview(exitUsage, "give one of them", "--to", "bob", "--content", "{}", "hi")
+
+	var p previewed
+	if err := json.Unmarshal([]byte(`{"recipients":[
+		{"userId":"bob","connected":true,"effect":"alert","reason":"away","devices":[
+			{"deviceId":"pad","provider":"MEIZU","token":"…f","effect":"alert","reason":"away","language":"de","credential":{"provider":"MEIZU","package":"p"},
+			 "title":"A","body":"two\nlines","cut":["image","data"],"request":{"method":"POST","path":"/x","headers":{"a":"b"},"form":{"k":"v","i":"1"}}},
+			{"deviceId":"phone","provider":"APNs","effect":"silent","reason":"away","credential":{"provider":"APNs","environment":"sandbox"},"error":"too large"},
+			{"deviceId":"watch","provider":"APNs","effect":"none","reason":"quiet_hours"}]},
+		{"userId":"carl","connected":true,"effect":"none","reason":"level","devices":[]}],
+		"leftOut":[{"userId":"eve","reason":"blocklist"}]}`), &p); err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	if err := p.print(&out); err != nil {
+		t.Fatal(err)
+	}
+	const want = `bob: would be notified (alert): away
+  connected: only if none of their devices takes the message in time
+  device pad (MEIZU …f): would be notified (alert): away
+    title     A
+    body      two
+              lines
+    language  de
+    by        MEIZU p
+    left out  image, data
+    POST /x
+    a: b
+    i=1
+    k=v
+  device phone (APNs): would be notified (silent): away
+    by        APNs sandbox
+    no request: too large
+  device watch (APNs): would not be notified: quiet_hours
+carl: would not be notified: level
+eve: left out (blocklist)
+`
+	if out.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", &out, want)
+	}
 }

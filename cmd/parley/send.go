@@ -17,21 +17,27 @@ type sendCmd struct {
 	Open   sendOpenCmd   `cmd:"" help:"Send a message to one or more open channels."`
 }
 
-// sendFlags are those of every kind of send. Names of the API's fields are in
-// the help where they differ.
-type sendFlags struct {
+// messageFlags say what a message is. Names of the API's fields are in the help
+// where they differ.
+type messageFlags struct {
 	common
 	appFlags
 	serverFlags
 
-	From           string `placeholder:"USER" help:"Id of the sender (fromUserId)."`
-	Type           string `default:"RC:TxtMsg" placeholder:"TYPE" help:"Message type (messageType)."`
-	Content        string `placeholder:"CONTENT" help:"Content as the API takes it, in place of TEXT."`
+	From    string `placeholder:"USER" help:"Id of the sender (fromUserId)."`
+	Type    string `default:"RC:TxtMsg" placeholder:"TYPE" help:"Message type (messageType)."`
+	Content string `placeholder:"CONTENT" help:"Content as the API takes it, in place of TEXT."`
+	Body    string `placeholder:"FILE" help:"Send this file as the request body, byte for byte, in place of all fields; - is standard input."`
+	Text    string `arg:"" optional:"" help:"Text to send; becomes the content of an RC:TxtMsg."`
+}
+
+// sendFlags are those of every kind of send.
+type sendFlags struct {
+	messageFlags
+
 	Persist        bool   `default:"true" negatable:"" help:"Store in history (shouldPersist)."`
 	IdempotencyKey string `placeholder:"KEY" help:"Make a repeat of this call safe."`
 	RequestID      string `name:"request-id" placeholder:"ID" help:"X-Request-ID of the call."`
-	Body           string `placeholder:"FILE" help:"Send this file as the request body, byte for byte, in place of all fields; - is standard input."`
-	Text           string `arg:"" optional:"" help:"Text to send; becomes the content of an RC:TxtMsg."`
 }
 
 // pushFlags are those of sends that can be pushed.
@@ -107,7 +113,7 @@ func (c *sendOpenCmd) Run(ctx context.Context, s *streams) error {
 
 // fields makes the request's fields from the flags. What is not given is left
 // out, so that the server's defaults and its complaints show.
-func (c *sendFlags) fields() map[string]any {
+func (c *messageFlags) fields() map[string]any {
 	f := map[string]any{}
 	setText(f, "fromUserId", c.From)
 	setText(f, "messageType", c.Type)
@@ -115,6 +121,11 @@ func (c *sendFlags) fields() map[string]any {
 	if c.Text != "" {
 		f["content"] = textContent(c.Text)
 	}
+	return f
+}
+
+func (c *sendFlags) fields() map[string]any {
+	f := c.messageFlags.fields()
 	if !c.Persist {
 		f["shouldPersist"] = 0
 	}
@@ -159,9 +170,6 @@ func textContent(text string) string {
 }
 
 func (c *sendFlags) send(ctx context.Context, s *streams, path string, fields map[string]any) error {
-	if c.Content != "" && c.Text != "" {
-		return usage(errors.New("TEXT and --content say the same thing: give one of them"))
-	}
 	body, err := c.body(s, fields)
 	if err != nil {
 		return err
@@ -195,7 +203,11 @@ func (c *sendFlags) send(ctx context.Context, s *streams, path string, fields ma
 	return err
 }
 
-func (c *sendFlags) body(s *streams, fields map[string]any) ([]byte, error) {
+// body is the request's.
+func (c *messageFlags) body(s *streams, fields map[string]any) ([]byte, error) {
+	if c.Content != "" && c.Text != "" {
+		return nil, usage(errors.New("TEXT and --content say the same thing: give one of them"))
+	}
 	switch c.Body {
 	case "":
 		var b bytes.Buffer
