@@ -40,8 +40,7 @@ type adapter struct {
 	addresses   [3]string            // by environment
 	bundle      string               // of the credential, to check it with
 	sign        func(now time.Time) (string, error)
-	line        *line.Line
-	token       line.Token
+	caller      line.Caller
 	now         func() time.Time
 }
 
@@ -66,7 +65,7 @@ func New(c *chat.PushCredential, o line.Options, now func() time.Time) (push.Ada
 		a.addresses = [...]string{chat.Production: base, chat.Sandbox: base + SandboxPath}
 	}
 	a.sign = func(now time.Time) (string, error) {
-		t := jwt.NewWithClaims(jwt.SigningMethodES256, jwt.MapClaims{"iss": c.Fields["teamId"], "iat": now.Unix()})
+		t := jwt.NewWithClaims(jwt.SigningMethodES256, jwt.MapClaims{"iss": c.Fields["teamId"], "iat": now.Add(-line.Skew).Unix()})
 		t.Header = map[string]any{"alg": "ES256", "kid": c.Fields["keyId"]}
 		return t.SignedString(key)
 	}
@@ -74,8 +73,9 @@ func New(c *chat.PushCredential, o line.Options, now func() time.Time) (push.Ada
 		return nil, chat.Invalid("p8", "cannot sign")
 	}
 	o.HTTP2, o.Shared, o.Literal = true, true, true
-	a.line = line.New(o)
-	a.token = line.Token{Make: a.pass, Now: now, Least: least}
+	a.caller = line.Caller{
+		Line: line.New(o), Header: "authorization", Classify: Classify, Token: line.Token{Make: a.pass, Now: now, Least: least},
+	}
 	return a, nil
 }
 
@@ -103,31 +103,30 @@ func (a *adapter) pass(context.Context) (line.Pass, error) {
 
 func (a *adapter) Batch() int { return 1 }
 
-func (a *adapter) Close() { a.line.Close() }
+func (a *adapter) Close() { a.caller.Line.Close() }
 
 func (a *adapter) Send(ctx context.Context, batch []*push.Notification) []push.Attempt {
-	attempts := make([]push.Attempt, len(batch))
-	for i, n := range batch {
-		r, err := Render(n, &a.options, a.now())
-		if err != nil {
-			attempts[i] = push.Refused(err)
-			continue
-		}
-		attempts[i] = push.Attempt{Result: a.send(ctx, n.To.Environment, &r), Cut: r.Cut}
-	}
-	return attempts
+	return line.Each(batch, a.Render, func(n *push.Notification, r *push.Request) push.Result { return a.send(ctx, n, r) })
 }
 
 // badToken is what Apple says of a token of the other environment, as of one that
 // never was.
 const badToken = "BadDeviceToken"
 
-func (a *adapter) send(ctx context.Context, of chat.PushEnvironment, r *push.Request) push.Result {
+// ofTopic is what Apple says of topics that are none, or not of the key.
+var ofTopic = map[string]bool{"BadTopic": true, "TopicDisallowed": true}
+
+func (a *adapter) send(ctx context.Context, n *push.Notification, r *push.Request) push.Result {
+	of := n.To.Environment
 	env := cmp.Or(of, a.environment, chat.Production)
 	result := a.ask(ctx, env, r)
 	certain := of != chat.NoEnvironment && a.environment != chat.NoEnvironment
 	if result.Class == push.Accepted && of == chat.NoEnvironment {
 		result.Environment = env
+	}
+	if ofTopic[result.Code] && a.options.Topic == "" && a.bundle == "" {
+		// The topic is what the device says of itself: that stops nobody else's.
+		result.Class = push.TokenStrike
 	}
 	if result.Code != badToken || certain {
 		return result
@@ -146,17 +145,8 @@ func (a *adapter) send(ctx context.Context, of chat.PushEnvironment, r *push.Req
 	return result
 }
 
-// ask makes the request, and once more with a new provider token if the one it has
-// is too old.
 func (a *adapter) ask(ctx context.Context, env chat.PushEnvironment, r *push.Request) push.Result {
-	return a.token.Ask(ctx, func(token string) push.Result {
-		r.Header["authorization"] = token
-		answer, err := a.line.Do(ctx, a.addresses[env], r, nil)
-		if err != nil {
-			return line.ResultOf(err)
-		}
-		return Classify(answer.Status, answer.Header, answer.Body)
-	})
+	return a.caller.CallAt(ctx, a.addresses[env], r)
 }
 
 // nobody is a token that no device has.
@@ -185,4 +175,4 @@ func (a *adapter) Render(n *push.Notification) (push.Request, error) {
 }
 
 // PassAge implements push.PassHolder.
-func (a *adapter) PassAge() (time.Duration, bool) { return a.token.PassAge() }
+func (a *adapter) PassAge() (time.Duration, bool) { return a.caller.Token.PassAge() }

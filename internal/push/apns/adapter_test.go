@@ -168,7 +168,7 @@ func TestExample(t *testing.T) {
 func TestCodes(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, pushtest.Options{})
-	a := w.adapter(t, func(c *chat.PushCredential) { c.Environment = chat.Production }, line.Options{})
+	a := w.adapter(t, func(c *chat.PushCredential) { c.Environment, c.Package = chat.Production, "com.example.app" }, line.Options{})
 	for code, r := range classes {
 		mend := w.Fail(pushtest.Fault{Code: code})
 		class := r.Class
@@ -213,14 +213,30 @@ func TestProvoked(t *testing.T) {
 		t.Errorf("dead since %d", got.Since)
 	}
 	w.Register(pushtest.Phone{Token: token})
-	pass("no topic", a, func(n *push.Notification) { n.To.Package = "" }, push.ConfigHalt, "MissingTopic")
-	pass("a topic that is none", a, func(n *push.Notification) { n.To.Package = "com example" }, push.ConfigHalt, "BadTopic")
+	// What a device says of itself is no reason to tell nobody any more.
+	pass("no topic", a, func(n *push.Notification) { n.To.Package = "" }, push.PayloadBad, "package")
+	pass("a topic that is none", a, func(n *push.Notification) { n.To.Package = "com/example" }, push.TokenStrike, "BadTopic")
+	mend := w.Fail(pushtest.Fault{Code: "TopicDisallowed"})
+	pass("another team's topic", a, nil, push.TokenStrike, "TopicDisallowed")
+	for name, change := range map[string]func(*chat.PushCredential){
+		"another team's package": func(c *chat.PushCredential) { c.Package = "com.example.app" },
+		"the credential's topic": func(c *chat.PushCredential) { c.Fields["topic"] = "com.example.other" },
+	} {
+		pass(name, w.adapter(t, change, line.Options{}), nil, push.ConfigHalt, "TopicDisallowed")
+	}
+	mend()
 	pass("no token", a, to("x"), push.PayloadBad, "token")
 	pass("too late", a, func(n *push.Notification) { n.Expires = golden.Now }, push.PayloadBad, "expired")
 
 	pass("another team", w.adapter(t, func(c *chat.PushCredential) { c.Fields["teamId"] = "ABCDE12345" }, line.Options{}), nil, push.ConfigHalt, "InvalidProviderToken")
 	pass("another key id", w.adapter(t, func(c *chat.PushCredential) { c.Fields["keyId"] = "ABCDE12345" }, line.Options{}), nil, push.ConfigHalt, "InvalidProviderToken")
 	pass("another key", w.adapter(t, func(c *chat.PushCredential) { c.Fields["p8"] = pemOf(t, newKey(t, elliptic.P256())) }, line.Options{}), nil, push.ConfigHalt, "InvalidProviderToken")
+	w.pass(55 * time.Second)
+	fast := w.adapter(t, nil, line.Options{})
+	w.Fail(pushtest.Fault{Reset: true, Times: 1})
+	pass("a clock that is fast", fast, nil, push.Retry, "transport") // it has signed
+	w.pass(-55 * time.Second)
+	pass("a clock that is fast", fast, nil, push.Accepted, "200")
 	w.pass(-5 * time.Minute)
 	late := w.adapter(t, nil, line.Options{})
 	pass("before", late, nil, push.Accepted, "200")

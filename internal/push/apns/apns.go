@@ -60,6 +60,10 @@ func Render(n *push.Notification, o *Options, now time.Time) (push.Request, erro
 	if b, err := hex.DecodeString(n.To.Token); err != nil || len(b) == 0 {
 		return push.Request{}, push.ErrToken
 	}
+	topic := cmp.Or(o.Topic, n.To.Package)
+	if topic == "" {
+		return push.Request{}, push.ErrPackage
+	}
 	ttl, err := n.TTL(now, 0, maxTTL)
 	if err != nil {
 		return push.Request{}, err
@@ -97,7 +101,7 @@ func Render(n *push.Notification, o *Options, now time.Time) (push.Request, erro
 	}
 
 	r := push.JSONRequest("/3/device/"+n.To.Token, body, cut)
-	r.Header["apns-topic"] = cmp.Or(o.Topic, n.To.Package)
+	r.Header["apns-topic"] = topic
 	r.Header["apns-id"] = n.RequestID()
 	r.Header["apns-expiration"] = strconv.FormatInt(now.Add(ttl).Unix(), 10)
 	if n.Silent {

@@ -6,7 +6,6 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
-	"net/http"
 	"net/url"
 	"strings"
 	"time"
@@ -29,18 +28,14 @@ const (
 	scope = "https://www.googleapis.com/auth/firebase.messaging"
 
 	assertionAge = time.Hour
-	// renewal is how long before its end an access token is renewed.
-	renewal = 5 * time.Minute
 )
 
 type adapter struct {
 	options Options
 	account account
 	key     *rsa.PrivateKey
-	address string
 	tokens  string // where access tokens are
-	line    *line.Line
-	token   line.Token
+	caller  line.Caller
 	now     func() time.Time
 }
 
@@ -56,7 +51,7 @@ type account struct {
 // New makes an adapter of an app's credential.
 func New(c *chat.PushCredential, o line.Options, now func() time.Time) (push.Adapter, error) {
 	const field = "serviceAccount"
-	a := &adapter{address: home, now: now}
+	a := &adapter{now: now}
 	if !push.ReadJSON([]byte(c.Fields[field]), &a.account) {
 		return nil, chat.Invalid(field, "must be the text of the service account's file, which is a JSON object")
 	}
@@ -72,16 +67,17 @@ func New(c *chat.PushCredential, o line.Options, now func() time.Time) (push.Ada
 	}
 	a.account.TokenURI = cmp.Or(a.account.TokenURI, tokens)
 	a.tokens = a.account.TokenURI
-	if c.BaseURL != "" {
-		a.address = strings.TrimRight(c.BaseURL, "/")
-		a.tokens = a.address + "/token"
+	base := strings.TrimRight(c.BaseURL, "/")
+	if base != "" {
+		a.tokens = base + "/token"
 	}
 	a.options = Options{
 		ProjectID: a.account.ProjectID, ChannelID: c.Fields["channelId"], ShowsBadge: c.Fields["showBadge"] == "1",
 	}
 	o.Shared = true
-	a.line = line.New(o)
-	a.token = line.Token{Make: a.pass, Now: now}
+	a.caller = line.Caller{
+		Line: line.New(o), Address: cmp.Or(base, home), Classify: Classify, Token: line.Token{Make: a.pass, Now: now},
+	}
 	return a, nil
 }
 
@@ -106,7 +102,7 @@ func (a *adapter) pass(ctx context.Context) (line.Pass, error) {
 	now := a.now()
 	t := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.MapClaims{
 		"iss": a.account.ClientEmail, "scope": scope, "aud": a.account.TokenURI,
-		"iat": now.Unix(), "exp": now.Add(assertionAge).Unix(),
+		"iat": now.Add(-line.Skew).Unix(), "exp": now.Add(assertionAge - line.Skew).Unix(),
 	})
 	if a.account.PrivateKeyID != "" {
 		t.Header["kid"] = a.account.PrivateKeyID
@@ -115,62 +111,15 @@ func (a *adapter) pass(ctx context.Context) (line.Pass, error) {
 	if err != nil {
 		return line.Pass{}, line.Fail(push.Result{Class: push.ConfigHalt, Code: "sign"}, nil)
 	}
-	r := push.FormRequest("", url.Values{"grant_type": {grant}, "assertion": {assertion}}, 0)
-	answer, err := a.line.Do(ctx, a.tokens, &r, nil)
-	if err != nil {
-		return line.Pass{}, err
-	}
-	var v struct {
-		AccessToken string     `json:"access_token"`
-		ExpiresIn   int64      `json:"expires_in"`
-		Error       push.Loose `json:"error"` // a word, and of some ways that it can go an object
-	}
-	readable := push.ReadJSON(answer.Body, &v)
-	if answer.Status == http.StatusOK && readable && v.AccessToken != "" {
-		age := time.Duration(v.ExpiresIn) * time.Second
-		return line.Pass{Value: "Bearer " + v.AccessToken, Made: now, Until: now.Add(max(age-renewal, age/2))}, nil
-	}
-	result := push.ByStatus(answer.Status, push.ParseRetryAfter(answer.Header.Get))
-	switch result.Class {
-	case push.Retry, push.RetryAfter:
-	default:
-		// Whatever else is wrong is wrong with the account, and with none of the
-		// notifications that wait for the answer.
-		result.Class, result.Unknown = push.ConfigHalt, false
-		var word string
-		if readable && v.Error.Into(&word) {
-			result.Code = word
-		}
-	}
-	return line.Pass{}, line.Fail(result, nil)
+	return a.caller.Line.Grant(ctx, a.tokens, "", url.Values{"grant_type": {grant}, "assertion": {assertion}}, now)
 }
 
 func (a *adapter) Batch() int { return 1 }
 
-func (a *adapter) Close() { a.line.Close() }
+func (a *adapter) Close() { a.caller.Line.Close() }
 
 func (a *adapter) Send(ctx context.Context, batch []*push.Notification) []push.Attempt {
-	attempts := make([]push.Attempt, len(batch))
-	for i, n := range batch {
-		r, err := Render(n, &a.options, a.now())
-		if err != nil {
-			attempts[i] = push.Refused(err)
-			continue
-		}
-		attempts[i] = push.Attempt{Result: a.ask(ctx, &r), Cut: r.Cut}
-	}
-	return attempts
-}
-
-func (a *adapter) ask(ctx context.Context, r *push.Request) push.Result {
-	return a.token.Ask(ctx, func(token string) push.Result {
-		r.Header["Authorization"] = token
-		answer, err := a.line.Do(ctx, a.address, r, nil)
-		if err != nil {
-			return line.ResultOf(err)
-		}
-		return Classify(answer.Status, answer.Header, answer.Body)
-	})
+	return line.Each(batch, a.Render, func(_ *push.Notification, r *push.Request) push.Result { return a.caller.Call(ctx, r) })
 }
 
 // nobody is no token of a device.
@@ -183,7 +132,7 @@ func (a *adapter) Check(ctx context.Context) push.Result {
 		Token: nobody, Data: map[string]string{}, Android: android{Priority: "NORMAL", TTL: "0s"},
 	}})
 	r := push.JSONRequest(path(&a.options), body, 0)
-	result := a.ask(ctx, &r)
+	result := a.caller.Call(ctx, &r)
 	if result.Class == push.TokenDead || result.Class == push.TokenStrike {
 		return push.Result{Class: push.Accepted, Code: result.Code}
 	}
@@ -196,4 +145,4 @@ func (a *adapter) Render(n *push.Notification) (push.Request, error) {
 }
 
 // PassAge implements push.PassHolder.
-func (a *adapter) PassAge() (time.Duration, bool) { return a.token.PassAge() }
+func (a *adapter) PassAge() (time.Duration, bool) { return a.caller.Token.PassAge() }

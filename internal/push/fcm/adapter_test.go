@@ -216,9 +216,9 @@ func TestProvoked(t *testing.T) {
 	n.Expires = golden.Now
 	want(t, "too late", send(t, a, n), push.PayloadBad, "expired")
 	to("another project", w.adapter(t, setAccount("project_id", "other"), line.Options{}), phone, push.ConfigHalt, "http 403")
-	to("another account", w.adapter(t, setAccount("client_email", "other@example.com"), line.Options{}), phone, push.ConfigHalt, "invalid_grant")
-	to("another key id", w.adapter(t, setAccount("private_key_id", "other"), line.Options{}), phone, push.ConfigHalt, "invalid_grant")
-	to("another key", w.adapter(t, setAccount("private_key", pemOf(t, newKey(t))), line.Options{}), phone, push.ConfigHalt, "invalid_grant")
+	to("another account", w.adapter(t, setAccount("client_email", "other@example.com"), line.Options{}), phone, push.ConfigHalt, "oauth invalid_grant")
+	to("another key id", w.adapter(t, setAccount("private_key_id", "other"), line.Options{}), phone, push.ConfigHalt, "oauth invalid_grant")
+	to("another key", w.adapter(t, setAccount("private_key", pemOf(t, newKey(t))), line.Options{}), phone, push.ConfigHalt, "oauth invalid_grant")
 
 	// Messages with a key are let through a few at a time, and all but so many a
 	// minute.
@@ -312,17 +312,34 @@ func TestToken(t *testing.T) {
 		return got
 	}
 	down("reset", pushtest.Fault{Reset: true}, push.Retry, "transport")
-	down("bad gateway", pushtest.Fault{Status: 502, Body: "<html>"}, push.Retry, "http 502")
-	down("empty", pushtest.Fault{Status: 200}, push.Retry, "unreadable")
-	down("nothing in it", pushtest.Fault{Status: 200, Body: `{"access_token":""}`}, push.Retry, "unreadable")
-	if got := down("busy", pushtest.Fault{Status: 503, Header: map[string]string{"Retry-After": "7"}}, push.RetryAfter, "http 503"); got.After != 7*time.Second {
+	down("bad gateway", pushtest.Fault{Status: 502, Body: "<html>"}, push.Retry, "oauth http 502")
+	down("empty", pushtest.Fault{Status: 200}, push.Retry, "oauth unreadable")
+	down("nothing in it", pushtest.Fault{Status: 200, Body: `{"access_token":""}`}, push.Retry, "oauth unreadable")
+	down("what no header takes", pushtest.Fault{Status: 200, Body: `{"access_token":"a\nb"}`}, push.Retry, "oauth unreadable")
+	if got := down("busy", pushtest.Fault{Status: 503, Header: map[string]string{"Retry-After": "7"}}, push.RetryAfter, "oauth http 503"); got.After != 7*time.Second {
 		t.Errorf("after %s", got.After)
 	}
-	down("refused", pushtest.Fault{Code: "invalid_grant"}, push.ConfigHalt, "invalid_grant")
-	down("refused oddly", pushtest.Fault{Status: 400, Body: `{"error":{"code":400}}`}, push.ConfigHalt, "http 400")
-	down("unauthorized", pushtest.Fault{Code: "invalid_client"}, push.ConfigHalt, "invalid_client")
-	down("elsewhere", pushtest.Fault{Status: 302, Header: map[string]string{"Location": "/token"}}, push.ConfigHalt, "http 302")
+	down("refused", pushtest.Fault{Code: "invalid_grant"}, push.ConfigHalt, "oauth invalid_grant")
+	down("refused oddly", pushtest.Fault{Status: 400, Body: `{"error":{"code":400}}`}, push.ConfigHalt, "oauth http 400")
+	down("unauthorized", pushtest.Fault{Code: "invalid_client"}, push.ConfigHalt, "oauth invalid_client")
+	down("elsewhere", pushtest.Fault{Status: 302, Header: map[string]string{"Location": "/token"}}, push.ConfigHalt, "oauth http 302")
 	want(t, "afterwards", send(t, a, golden.Example(t, phone)), push.Accepted, "200")
+
+	// However long it is good for is said, and if nothing is said, one does for all.
+	for _, said := range []string{"", `,"expires_in":"3599"`, `,"expires_in":0`, `,"expires_in":null`} {
+		w.Revoke()
+		w.pass(2 * time.Hour)
+		given := w.Stats().Auths
+		w.Fail(pushtest.Fault{Auth: true, Status: 200, Body: `{"access_token":"any"` + said + `}`})
+		w.Fail(pushtest.Fault{Status: 200, Body: `{"name":"x"}`})
+		for range 3 {
+			want(t, "for how long"+said, send(t, a, golden.With(t, phone, `{}`)), push.Accepted, "200")
+		}
+		w.Mend()
+		if n := w.Stats().Auths - given; n != 1 {
+			t.Errorf("%s: %d access tokens for three", said, n)
+		}
+	}
 
 	// One that is good for nothing is exchanged at once.
 	w.pass(time.Hour)
@@ -364,7 +381,7 @@ func TestTransport(t *testing.T) {
 		"redirect":          {pushtest.Fault{Status: 307, Header: map[string]string{"Location": w.address}}, push.ConfigHalt, "http 307", 0},
 		"busy":              {pushtest.Fault{Status: 503, Header: map[string]string{"Retry-After": "7"}, Body: "<html>"}, push.RetryAfter, "http 503", 7 * time.Second},
 		"busy until":        {pushtest.Fault{Status: 503, Header: map[string]string{"Retry-After": "Fri, 15 Jan 2027 08:00:30 GMT", "Date": "Fri, 15 Jan 2027 08:00:00 GMT"}}, push.RetryAfter, "http 503", 30 * time.Second},
-		"too many, by html": {pushtest.Fault{Status: 429, Body: "<html>"}, push.RetryAfter, "http 429", time.Minute},
+		"too many, by html": {pushtest.Fault{Status: 429, Body: "<html>"}, push.RetryAfter, "http 429", 0},
 		"a wall":            {pushtest.Fault{Status: 403, Body: "<html>"}, push.ConfigHalt, "http 403", 0},
 	} {
 		w, a := w, a
@@ -465,7 +482,7 @@ func TestCheck(t *testing.T) {
 	}
 	check("good", nil, push.Accepted, "INVALID_ARGUMENT")
 	check("another project", setAccount("project_id", "other"), push.ConfigHalt, "http 403")
-	check("another key", setAccount("private_key", pemOf(t, newKey(t))), push.ConfigHalt, "invalid_grant")
+	check("another key", setAccount("private_key", pemOf(t, newKey(t))), push.ConfigHalt, "oauth invalid_grant")
 	w.Fail(pushtest.Fault{Code: "SENDER_ID_MISMATCH"})
 	check("another sender", nil, push.Accepted, "SENDER_ID_MISMATCH")
 	w.Mend()
@@ -499,8 +516,8 @@ func TestNew(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer a.Close()
-	if got := a.(*adapter); got.address != "https://fcm.googleapis.com" || got.tokens != "https://oauth2.googleapis.com/token" {
-		t.Errorf("%s, %s", got.address, got.tokens)
+	if got := a.(*adapter); got.caller.Address != "https://fcm.googleapis.com" || got.tokens != "https://oauth2.googleapis.com/token" {
+		t.Errorf("%s, %s", got.caller.Address, got.tokens)
 	}
 	if a.Batch() != 1 {
 		t.Error("Google takes one at a time")

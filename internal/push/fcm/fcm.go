@@ -101,16 +101,13 @@ func Render(n *push.Notification, o *Options, now time.Time) (push.Request, erro
 
 func path(o *Options) string { return "/v1/projects/" + url.PathEscape(o.ProjectID) + "/messages:send" }
 
-// quotaWait is how long the lane waits when the service does not say.
-const quotaWait = time.Minute
-
 var classes = push.Classes{
 	"UNREGISTERED":           {Class: push.TokenDead},
 	"SENDER_ID_MISMATCH":     {Class: push.TokenStrike},
 	"INVALID_ARGUMENT":       {Class: push.PayloadBad},
 	"UNAUTHENTICATED":        {Class: push.AuthRefresh},
 	"THIRD_PARTY_AUTH_ERROR": {Class: push.ConfigHalt},
-	"QUOTA_EXCEEDED":         {Class: push.RetryAfter, After: quotaWait},
+	"QUOTA_EXCEEDED":         {Class: push.RetryAfter},
 	"UNAVAILABLE":            {Class: push.Retry},
 	"INTERNAL":               {Class: push.Retry},
 }
@@ -162,9 +159,5 @@ func Classify(status int, header http.Header, body []byte) push.Result {
 		(onToken || strings.Contains(strings.ToLower(string(v.Error.Message)), "registration token")) {
 		return push.Result{Class: push.TokenDead, Code: code}
 	}
-	r := classes.Or(code, status, push.ParseRetryAfter(header.Get))
-	if r.Class == push.RetryAfter && status == http.StatusTooManyRequests && r.After == 0 {
-		r.After = quotaWait
-	}
-	return r
+	return classes.Or(code, status, push.ParseRetryAfter(header.Get))
 }

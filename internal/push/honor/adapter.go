@@ -52,16 +52,7 @@ func New(c *chat.PushCredential, o line.Options, now func() time.Time) (push.Ada
 func (a *adapter) Batch() int { return 1 }
 
 func (a *adapter) Send(ctx context.Context, batch []*push.Notification) []push.Attempt {
-	attempts := make([]push.Attempt, len(batch))
-	for i, n := range batch {
-		r, err := Render(n, &a.options, a.now())
-		if err != nil {
-			attempts[i] = push.Refused(err)
-			continue
-		}
-		attempts[i] = push.Attempt{Result: a.caller.Call(ctx, &r), Cut: r.Cut}
-	}
-	return attempts
+	return line.Each(batch, a.Render, func(_ *push.Notification, r *push.Request) push.Result { return a.caller.Call(ctx, r) })
 }
 
 // Check sends a test message to nobody. An access token alone would say nothing of

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/parleychat/parley/internal/push"
+	"github.com/parleychat/parley/internal/push/line"
 )
 
 // Options are what an app has set for Huawei's devices. Where the sender says
@@ -167,44 +168,5 @@ var reasons = push.Classes{
 
 // Classify reads an answer.
 func Classify(status int, header http.Header, body []byte) push.Result {
-	var v struct {
-		Code      push.Code  `json:"code"`
-		Msg       push.Loose `json:"msg"`
-		RequestID push.Code  `json:"requestId"`
-	}
-	if !push.ReadJSON(body, &v) {
-		v.Code = ""
-	}
-	r := classes.Or(string(v.Code), status, push.ParseRetryAfter(header.Get))
-	switch r.Class {
-	case push.Accepted:
-		r.ID = string(v.RequestID)
-	case push.TokenStrike:
-		if reason := illegal(v.Msg); reason != "" {
-			r = reasons.Of(reason)
-		}
-	}
-	return r
-}
-
-// illegal is why the request's only token was not served, if the answer says more
-// than that it was not. It has it as JSON in a string: a list of tokens, or lists by
-// reason.
-func illegal(msg push.Loose) string {
-	var text string
-	if msg.Into(&text) {
-		msg = push.Loose(text)
-	}
-	var v struct {
-		Illegal map[string][]string `json:"illegalTokens"`
-	}
-	if !msg.Into(&v) {
-		return ""
-	}
-	for reason, tokens := range v.Illegal {
-		if len(tokens) > 0 {
-			return reason
-		}
-	}
-	return ""
+	return line.Huawei(classes, reasons, status, header, body)
 }

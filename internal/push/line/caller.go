@@ -1,6 +1,7 @@
 package line
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"net/url"
@@ -15,19 +16,51 @@ type Caller struct {
 	Line     *Line
 	Address  string
 	Token    Token
+	Header   string // the field that the token goes in; Authorization when empty
 	Classify func(status int, header http.Header, body []byte) push.Result
 }
 
 // Call makes one attempt, with a new access token if the provider takes the one
 // there is no more.
 func (c *Caller) Call(ctx context.Context, r *push.Request) push.Result {
+	return c.CallAt(ctx, c.Address, r)
+}
+
+// CallAt is Call at another address.
+func (c *Caller) CallAt(ctx context.Context, address string, r *push.Request) push.Result {
+	field := cmp.Or(c.Header, "Authorization")
 	return c.Token.Ask(ctx, func(value string) push.Result {
-		a, err := c.Line.Do(ctx, c.Address, r, map[string]string{"Authorization": "Bearer " + value})
+		r.Header[field] = value
+		a, err := c.Line.Do(ctx, address, r, nil)
 		if err != nil {
 			return ResultOf(err)
 		}
 		return c.Classify(a.Status, a.Header, a.Body)
 	})
+}
+
+// Each makes one attempt for each notification of a batch, of adapters that send
+// them one by one.
+func Each(batch []*push.Notification, render func(*push.Notification) (push.Request, error), send func(*push.Notification, *push.Request) push.Result) []push.Attempt {
+	attempts := make([]push.Attempt, len(batch))
+	for i, n := range batch {
+		r, err := render(n)
+		if err != nil {
+			attempts[i] = push.Refused(err)
+			continue
+		}
+		attempts[i] = push.Attempt{Result: send(n, &r), Cut: r.Cut}
+		attempts[i].Without &^= n.Without // what is left out already was not it
+	}
+	return attempts
+}
+
+// Settled is the result where there is no access token that could be made anew.
+func Settled(r push.Result) push.Result {
+	if r.Class == push.AuthRefresh {
+		r.Class = push.ConfigHalt
+	}
+	return r
 }
 
 // early is how long before its end a token is used no more: a request may be under
@@ -50,12 +83,12 @@ func (l *Line) Grant(ctx context.Context, address, path string, form url.Values,
 	if !push.ReadJSON(a.Body, &v) {
 		v.Token, v.Error = "", ""
 	}
-	if a.Status == http.StatusOK && bearable(v.Token) {
+	if a.Status == http.StatusOK && Bearable(v.Token) {
 		good := time.Hour
 		if n, err := strconv.ParseInt(string(v.Expires), 10, 32); err == nil && n > 0 {
 			good = time.Duration(n) * time.Second
 		}
-		return Pass{Value: v.Token, Made: now, Until: now.Add(max(good-early, good/2))}, nil
+		return Pass{Value: "Bearer " + v.Token, Made: now, Until: now.Add(max(good-early, good/2)), Good: now.Add(good)}, nil
 	}
 	result := push.ByStatus(a.Status, push.ParseRetryAfter(a.Header.Get))
 	if v.Error != "" && len(v.Error) <= 64 && a.Status < 500 {
@@ -73,8 +106,8 @@ func (l *Line) Grant(ctx context.Context, address, path string, form url.Values,
 	return Pass{}, Fail(result, nil)
 }
 
-// bearable reports whether the token can be in a header.
-func bearable(token string) bool {
+// Bearable reports whether the access token can be in a header.
+func Bearable(token string) bool {
 	for i := range len(token) {
 		if token[i] <= ' ' || token[i] > '~' {
 			return false

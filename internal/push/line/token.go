@@ -22,6 +22,7 @@ type Token struct {
 	pass    Pass
 	making  chan struct{} // closed when the one being made is there; nil when none is
 	failure error
+	next    time.Time // when it is tried again to renew what is still good
 	made    int
 }
 
@@ -30,13 +31,26 @@ type Pass struct {
 	Value string
 	Made  time.Time
 	Until time.Time
+	// Good is until when the provider takes it, where that is longer: it is used on
+	// while there is no new one.
+	Good time.Time
 }
+
+// Skew is how far our clock may be ahead of a provider's. What is signed here is
+// dated back by it, since nobody is let in with what was made in the future.
+const Skew = time.Minute
+
+// renewAgain is how long a token that could not be renewed is used before that is
+// tried again.
+const renewAgain = time.Minute
 
 // Get gives the token, and makes one where there is none.
 func (t *Token) Get(ctx context.Context) (string, error) {
 	for {
 		t.mu.Lock()
-		if t.pass.Value != "" && t.Now().Before(t.pass.Until) {
+		now := t.Now()
+		good := t.pass.Value != "" && now.Before(t.pass.Good)
+		if t.pass.Value != "" && now.Before(t.pass.Until) || good && (t.making != nil || now.Before(t.next)) {
 			defer t.mu.Unlock()
 			return t.pass.Value, nil
 		}
@@ -69,15 +83,29 @@ func (t *Token) Get(ctx context.Context) (string, error) {
 
 		t.mu.Lock()
 		t.failure = err
-		if err == nil {
+		switch now = t.Now(); {
+		case err == nil:
 			t.pass = pass
 			t.made++
+		case passes(err) && t.pass.Value != "" && now.Before(t.pass.Good):
+			// Whoever gives them has trouble, and the one there is lets us in still.
+			t.next = now.Add(renewAgain)
+			pass, err, t.failure = t.pass, nil, nil
 		}
 		t.making = nil
 		close(done)
 		t.mu.Unlock()
 		return pass.Value, err
 	}
+}
+
+// passes reports whether what has failed may well succeed later.
+func passes(err error) bool {
+	switch ResultOf(err).Class {
+	case push.Retry, push.RetryAfter:
+		return true
+	}
+	return false
 }
 
 // Refuse says that the provider takes this value no more, and reports whether it

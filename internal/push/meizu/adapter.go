@@ -47,16 +47,7 @@ func (a *adapter) Batch() int { return 1 }
 func (a *adapter) Close() { a.line.Close() }
 
 func (a *adapter) Send(ctx context.Context, batch []*push.Notification) []push.Attempt {
-	attempts := make([]push.Attempt, len(batch))
-	for i, n := range batch {
-		r, err := Render(n, &a.options, a.now())
-		if err != nil {
-			attempts[i] = push.Refused(err)
-			continue
-		}
-		attempts[i] = push.Attempt{Result: a.send(ctx, &r), Cut: r.Cut}
-	}
-	return attempts
+	return line.Each(batch, a.Render, func(_ *push.Notification, r *push.Request) push.Result { return a.send(ctx, r) })
 }
 
 func (a *adapter) send(ctx context.Context, r *push.Request) push.Result {
@@ -66,11 +57,7 @@ func (a *adapter) send(ctx context.Context, r *push.Request) push.Result {
 	if err != nil {
 		return line.ResultOf(err)
 	}
-	result := Classify(answer.Status, answer.Header, answer.Body)
-	if result.Class == push.AuthRefresh {
-		result.Class = push.ConfigHalt // there is nothing to be made anew
-	}
-	return result
+	return line.Settled(Classify(answer.Status, answer.Header, answer.Body))
 }
 
 // nobody is no phone's: Meizu's tokens are far longer.

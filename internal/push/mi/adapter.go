@@ -71,37 +71,22 @@ func optionsOf(c *chat.PushCredential) Options {
 func (a *adapter) Batch() int { return 1 }
 
 func (a *adapter) Send(ctx context.Context, batch []*push.Notification) []push.Attempt {
-	attempts := make([]push.Attempt, len(batch))
-	for i, n := range batch {
-		attempts[i] = a.send(ctx, n)
-	}
-	return attempts
+	return line.Each(batch, a.Render, func(_ *push.Notification, r *push.Request) push.Result {
+		answer, err := a.line.Do(ctx, a.address.send, r, a.header)
+		if err != nil {
+			return line.ResultOf(err)
+		}
+		result := line.Settled(Classify(answer.Status, answer.Header, answer.Body))
+		if ofPackage[result.Code] && a.options.Package == "" {
+			// The package is what the device says of itself: that stops nobody else's.
+			result.Class = push.TokenStrike
+		}
+		return result
+	})
 }
 
-func (a *adapter) send(ctx context.Context, n *push.Notification) push.Attempt {
-	r, err := Render(n, &a.options, a.now())
-	if err != nil {
-		return push.Refused(err)
-	}
-	attempt := push.Attempt{Cut: r.Cut}
-	answer, err := a.line.Do(ctx, a.address.send, &r, a.header)
-	if err != nil {
-		attempt.Result = line.ResultOf(err)
-		return attempt
-	}
-	attempt.Result = settled(Classify(answer.Status, answer.Header, answer.Body))
-	// What was left out already is not to be left out again.
-	attempt.Without &^= n.Without
-	return attempt
-}
-
-// settled is the result where there is no access token that could be renewed.
-func settled(r push.Result) push.Result {
-	if r.Class == push.AuthRefresh {
-		r.Class = push.ConfigHalt
-	}
-	return r
-}
+// ofPackage are codes of packages that are none, or not of the secret.
+var ofPackage = map[string]bool{"22000": true, "22006": true, "22007": true, "22022": true}
 
 // Check asks for what became of a message that never was: nobody is notified by
 // that, and whoever is not let in gets no further than that.
@@ -110,7 +95,7 @@ func (a *adapter) Check(ctx context.Context) push.Result {
 	if err != nil {
 		return line.ResultOf(err)
 	}
-	r := settled(Classify(answer.Status, answer.Header, answer.Body))
+	r := line.Settled(Classify(answer.Status, answer.Header, answer.Body))
 	var v struct {
 		Result push.Code `json:"result"`
 	}
@@ -129,7 +114,7 @@ func (a *adapter) Dead(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := settled(Classify(answer.Status, answer.Header, answer.Body))
+	r := line.Settled(Classify(answer.Status, answer.Header, answer.Body))
 	if r.Class != push.Accepted {
 		return nil, line.Fail(r, nil)
 	}

@@ -192,8 +192,12 @@ func TestRefused(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	n := golden.Example(t, token)
+	// What a device says of itself is no reason to tell nobody any more.
 	n.To.Package = "com.example.other"
-	want(t, w.send(n), push.ConfigHalt, "22006")
+	want(t, w.send(n), push.TokenStrike, "22006")
+	w.cred.Package = "com.example.other"
+	want(t, sendBy(t, w.connect(line.Options{}), n), push.ConfigHalt, "22006")
+	w.cred.Package = ""
 	n.To.Package = ""
 	want(t, w.send(n), push.PayloadBad, "package")
 	stranger := golden.Example(t, "stranger")
@@ -232,7 +236,7 @@ func TestRefused(t *testing.T) {
 // Every code that is in the table comes out as its class.
 func TestCodes(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
+	w := newWorld(t, func(w *world) { w.cred.Package = "com.example.app" })
 	for class, codes := range map[push.Class]string{
 		push.Retry:       "1 10001 10002 10003 20607 26003 65029",
 		push.RetryAfter:  "10027 26004 10030",

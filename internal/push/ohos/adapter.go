@@ -53,14 +53,14 @@ func New(c *chat.PushCredential, o line.Options, now func() time.Time) (push.Ada
 	sign := func(context.Context) (line.Pass, error) {
 		made := now()
 		t := jwt.NewWithClaims(jwt.SigningMethodPS256, jwt.MapClaims{
-			"iss": account.SubAccount, "aud": audience, "iat": made.Unix(), "exp": made.Add(tokenLifetime).Unix(),
+			"iss": account.SubAccount, "aud": audience, "iat": made.Add(-line.Skew).Unix(), "exp": made.Add(tokenLifetime - line.Skew).Unix(),
 		})
 		t.Header["kid"] = account.KeyID
 		value, err := t.SignedString(key)
 		if err != nil {
 			return line.Pass{}, line.Fail(push.Result{Class: push.ConfigHalt, Code: "key"}, err)
 		}
-		return line.Pass{Value: value, Made: made, Until: made.Add(tokenLifetime - tokenEarly)}, nil
+		return line.Pass{Value: "Bearer " + value, Made: made, Until: made.Add(tokenLifetime - tokenEarly)}, nil
 	}
 	return &adapter{
 		now: now,
@@ -79,17 +79,14 @@ func New(c *chat.PushCredential, o line.Options, now func() time.Time) (push.Ada
 func (a *adapter) Batch() int { return 1 }
 
 func (a *adapter) Send(ctx context.Context, batch []*push.Notification) []push.Attempt {
-	attempts := make([]push.Attempt, len(batch))
-	for i, n := range batch {
-		r, err := Render(n, &a.options, a.now())
-		if err != nil {
-			attempts[i] = push.Refused(err)
-			continue
+	return line.Each(batch, a.Render, func(n *push.Notification, r *push.Request) push.Result {
+		result := a.caller.Call(ctx, r)
+		if n.Silent && result.Code == noRightToType {
+			// Those that are shown are another type, to which the app may have a right.
+			result.Class, result.Alert = push.PayloadBad, true
 		}
-		attempts[i] = push.Attempt{Result: a.caller.Call(ctx, &r), Cut: r.Cut}
-		attempts[i].Without &^= n.Without // what is left out already was not it
-	}
-	return attempts
+		return result
+	})
 }
 
 // Check sends a test message to nobody. There is nothing else to ask: tokens are

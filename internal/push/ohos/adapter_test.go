@@ -90,7 +90,7 @@ func TestReceived(t *testing.T) {
 	if h := token.Header; len(h) != 3 || h["alg"] != "PS256" || h["typ"] != "JWT" || h["kid"] != file(&r.Credential, "key_id") {
 		t.Errorf("header %v", h)
 	}
-	if len(claims) != 4 || claims["iss"] != file(&r.Credential, "sub_account") || claims["iat"] != now || claims["exp"] != now+3600 ||
+	if len(claims) != 4 || claims["iss"] != file(&r.Credential, "sub_account") || claims["iat"] != now-60 || claims["exp"] != now+3540 ||
 		claims["aud"] != "https://oauth-login.cloud.huawei.com/oauth2/v3/token" {
 		t.Errorf("claims %v", claims)
 	}
@@ -153,8 +153,17 @@ func TestAccount(t *testing.T) {
 			t.Errorf("%s: %s %+v", name, a.Class, a)
 		}
 	}
-	// The clocks of both must agree.
+	// The clocks of both must agree, more or less.
 	r := provider.Start(t, golden.Options{})
+	fast, err := New(&r.Credential, r.Roots, func() time.Time { return golden.Now.Add(55 * time.Second) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fast.Close()
+	soon := golden.Example(t, golden.Token)
+	if got := fast.Send(context.Background(), []*push.Notification{&soon})[0]; got.Class != push.Accepted {
+		t.Errorf("%s %+v", got.Class, got)
+	}
 	a, err := New(&r.Credential, r.Roots, func() time.Time { return golden.Now.Add(-2 * time.Hour) })
 	if err != nil {
 		t.Fatal(err)
@@ -232,6 +241,21 @@ func TestShown(t *testing.T) {
 	got := r.Sim.Screen(golden.Token)
 	if len(got) != 2 || got[0].Title != "other" || got[1].Title != "recalled" || got[1].Removes == "" {
 		t.Errorf("shown: %+v", got)
+	}
+}
+
+// An app that may not send silent notifications can still send others.
+func TestNoRight(t *testing.T) {
+	t.Parallel()
+	r := provider.Start(t, golden.Options{})
+	r.Sim.Fail(pushtest.Fault{Code: "noPushTypeRight"})
+	n := golden.Example(t, golden.Token)
+	if a := r.Send(context.Background(), []*push.Notification{&n})[0]; a.Class != push.ConfigHalt {
+		t.Errorf("%s %+v", a.Class, a)
+	}
+	n.Silent, n.Title, n.Body = true, "", ""
+	if a := r.Send(context.Background(), []*push.Notification{&n})[0]; a.Class != push.PayloadBad || !a.Alert {
+		t.Errorf("%s %+v", a.Class, a)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/parleychat/parley/internal/push"
+	"github.com/parleychat/parley/internal/push/line"
 )
 
 // Options are what an app has set for HarmonyOS.
@@ -87,7 +88,7 @@ func Render(n *push.Notification, o *Options, now time.Time) (push.Request, erro
 	set := &n.Settings().OHOS
 	category := cmp.Or(set.Category, o.Category, "MARKETING")
 	least, most := time.Second, maxTTL
-	if category == "VOIP" {
+	if category == "VOIP" && !n.Silent {
 		least, most = minCall, maxCall
 	}
 	ttl, err := n.TTL(now, least, most)
@@ -156,6 +157,9 @@ var classes = push.Classes{
 	"81000001": {Class: push.Retry},
 }
 
+// noRightToType is of an app without the right to a type of message.
+const noRightToType = "noPushTypeRight"
+
 // reasons are why a token was not served. Most are no fault of the token's.
 var reasons = push.Classes{
 	"tokenFormatError":        {Class: push.TokenDead},
@@ -165,7 +169,7 @@ var reasons = push.Classes{
 	// The image passed review for messages of another kind.
 	"differentImgVerifyPolicy": {Class: push.PayloadBad, Without: push.OptionImage},
 
-	"noPushTypeRight":                        {Class: push.ConfigHalt},
+	noRightToType:                            {Class: push.ConfigHalt},
 	"disableSendHuaweiMsgBecauseOfPenalty":   {Class: push.ConfigHalt},
 	"appinfoError":                           {Class: push.ConfigHalt},
 	"countryNotSupport":                      {Class: push.PayloadBad},
@@ -176,43 +180,5 @@ var reasons = push.Classes{
 
 // Classify reads an answer.
 func Classify(status int, header http.Header, body []byte) push.Result {
-	var v struct {
-		Code      push.Code  `json:"code"`
-		Msg       push.Loose `json:"msg"`
-		RequestID push.Code  `json:"requestId"`
-	}
-	if !push.ReadJSON(body, &v) {
-		v.Code = ""
-	}
-	r := classes.Or(string(v.Code), status, push.ParseRetryAfter(header.Get))
-	switch r.Class {
-	case push.Accepted:
-		r.ID = string(v.RequestID)
-	case push.TokenStrike:
-		if reason := illegal(v.Msg); reason != "" {
-			r = reasons.Of(reason)
-		}
-	}
-	return r
-}
-
-// illegal is why the request's only token was not served. The answer has it as
-// JSON in a string, or as an object.
-func illegal(msg push.Loose) string {
-	var text string
-	if msg.Into(&text) {
-		msg = push.Loose(text)
-	}
-	var v struct {
-		Illegal map[string][]string `json:"illegalTokens"`
-	}
-	if !msg.Into(&v) {
-		return ""
-	}
-	for reason, tokens := range v.Illegal {
-		if len(tokens) > 0 {
-			return reason
-		}
-	}
-	return ""
+	return line.Huawei(classes, reasons, status, header, body)
 }

@@ -27,8 +27,11 @@ const (
 // it is sent again when its answer gets lost.
 const maxBatch = 100
 
-// renewal is how long an access token is used. It is good for a day.
-const renewal = 20 * time.Hour
+// An access token is good for a day, and renewed before that is over.
+const (
+	renewal  = 20 * time.Hour
+	lifetime = 24 * time.Hour
+)
 
 // maxFeedback is as much of the list of dead tokens as is read, in bytes.
 const maxFeedback = 4 << 20
@@ -297,7 +300,7 @@ func (a *adapter) auth(ctx context.Context, s *side) (line.Pass, error) {
 	case push.Retry, push.RetryAfter, push.QuotaDay, push.ConfigHalt:
 	case push.Accepted:
 		if data.Into(&token) && token.Value != "" {
-			return line.Pass{Value: token.Value, Made: now, Until: now.Add(renewal)}, nil
+			return line.Pass{Value: token.Value, Made: now, Until: now.Add(renewal), Good: now.Add(lifetime)}, nil
 		}
 		r = push.Result{Class: push.Retry, Code: "unreadable"}
 	default:

@@ -1,6 +1,7 @@
 package vivo
 
 import (
+	"cmp"
 	"context"
 	"crypto/md5"
 	"encoding/hex"
@@ -20,7 +21,8 @@ const home = "https://api-push.vivo.com.cn"
 const (
 	// An access token lives for a day. vivo wants it to be kept, and renewed after
 	// one or two hours; the old one lives on meanwhile.
-	renewal = 90 * time.Minute
+	renewal  = 90 * time.Minute
+	lifetime = 24 * time.Hour
 	// vivo gives an app ten of them a second, whichever node asks. Asking for more
 	// than these is a standstill that goes round in circles.
 	authsPerSecond = 3
@@ -30,9 +32,7 @@ type adapter struct {
 	options Options
 	key     string // of the app
 	secret  string
-	address string
-	line    *line.Line
-	token   line.Token
+	caller  line.Caller
 	auths   *rate.Limiter
 	now     func() time.Time
 }
@@ -45,60 +45,25 @@ func New(c *chat.PushCredential, o line.Options, now func() time.Time) (push.Ada
 	}
 	a := &adapter{
 		options: Options{AppID: id, Category: c.Fields["category"], Test: c.Fields["pushMode"] == "1"},
-		key:     c.Fields["appKey"], secret: c.Fields["appSecret"], address: home,
+		key:     c.Fields["appKey"], secret: c.Fields["appSecret"],
 		auths: rate.NewLimiter(authsPerSecond, authsPerSecond), now: now,
 	}
 	if c.Fields["classification"] == "1" {
 		a.options.Classification = 1
 	}
-	if c.BaseURL != "" {
-		a.address = strings.TrimRight(c.BaseURL, "/")
+	a.caller = line.Caller{
+		Line: line.New(o), Address: cmp.Or(strings.TrimRight(c.BaseURL, "/"), home), Header: "authToken",
+		Classify: Classify, Token: line.Token{Make: a.pass, Now: now},
 	}
-	a.line = line.New(o)
-	a.token = line.Token{Make: a.pass, Now: now}
 	return a, nil
 }
 
 func (a *adapter) Batch() int { return 1 }
 
-func (a *adapter) Close() { a.line.Close() }
+func (a *adapter) Close() { a.caller.Line.Close() }
 
 func (a *adapter) Send(ctx context.Context, batch []*push.Notification) []push.Attempt {
-	attempts := make([]push.Attempt, len(batch))
-	for i, n := range batch {
-		r, err := Render(n, &a.options, a.now())
-		if err != nil {
-			attempts[i] = push.Refused(err)
-			continue
-		}
-		attempts[i] = push.Attempt{Result: a.send(ctx, &r), Cut: r.Cut}
-	}
-	return attempts
-}
-
-func (a *adapter) send(ctx context.Context, r *push.Request) push.Result {
-	for again := false; ; again = true {
-		token, err := a.token.Get(ctx)
-		if err != nil {
-			return line.ResultOf(err)
-		}
-		answer, err := a.line.Do(ctx, a.address, r, map[string]string{"authToken": token})
-		if err != nil {
-			return line.ResultOf(err)
-		}
-		result := Classify(answer.Status, answer.Header, answer.Body)
-		if result.Class != push.AuthRefresh {
-			return result
-		}
-		if again {
-			result.Class = push.ConfigHalt
-			return result
-		}
-		if !a.token.Refuse(token) {
-			result.Class = push.Retry
-			return result
-		}
-	}
+	return line.Each(batch, a.Render, func(_ *push.Notification, r *push.Request) push.Result { return a.caller.Call(ctx, r) })
 }
 
 // Check asks for an access token: without a phone nothing more can be asked. It
@@ -128,7 +93,7 @@ func (a *adapter) pass(ctx context.Context) (line.Pass, error) {
 	r := push.JSONRequest("/message/auth", push.JSON(authRequest{
 		AppID: a.options.AppID, AppKey: a.key, Timestamp: at, Sign: sign(a.options.AppID, a.key, at, a.secret),
 	}), 0)
-	answer, err := a.line.Do(ctx, a.address, &r, nil)
+	answer, err := a.caller.Line.Do(ctx, a.caller.Address, &r, nil)
 	if err != nil {
 		return line.Pass{}, err
 	}
@@ -138,10 +103,10 @@ func (a *adapter) pass(ctx context.Context) (line.Pass, error) {
 		var v struct {
 			Token string `json:"authToken"`
 		}
-		if !push.ReadJSON(answer.Body, &v) || v.Token == "" {
+		if !push.ReadJSON(answer.Body, &v) || !line.Bearable(v.Token) {
 			return line.Pass{}, line.Fail(push.Result{Class: push.Retry, Code: "unreadable"}, nil)
 		}
-		return line.Pass{Value: v.Token, Made: now, Until: now.Add(renewal)}, nil
+		return line.Pass{Value: v.Token, Made: now, Until: now.Add(renewal), Good: now.Add(lifetime)}, nil
 	case push.Retry, push.RetryAfter, push.QuotaDay:
 	default:
 		// Whatever else is wrong with asking is wrong with the credential, and with
@@ -162,4 +127,4 @@ func (a *adapter) Render(n *push.Notification) (push.Request, error) {
 }
 
 // PassAge implements push.PassHolder.
-func (a *adapter) PassAge() (time.Duration, bool) { return a.token.PassAge() }
+func (a *adapter) PassAge() (time.Duration, bool) { return a.caller.Token.PassAge() }
