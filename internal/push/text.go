@@ -77,11 +77,14 @@ const maxBody = 1000
 func Compose(w *Words) (title, body string) {
 	s := w.Send
 	group := s.Message.ChannelType == chat.Group || s.Message.ChannelType == chat.Community
-	name := w.Sender
-	if group && w.Channel != "" {
-		name = w.Channel
-	}
 	words := wordsIn(w.Language, w.App)
+	name := clean(w.Sender)
+	if channel := clean(w.Channel); group && channel != "" {
+		name = channel
+	}
+	if name == "" {
+		name = words.hidden // most providers refuse what has no title
+	}
 	if w.More > 0 {
 		return Truncate(name, MaxTitle, Characters), strings.ReplaceAll(words.many, "{n}", strconv.Itoa(w.More+1))
 	}
@@ -90,8 +93,8 @@ func Compose(w *Words) (title, body string) {
 	}
 
 	content := defaultBody(s, words, w.Sender)
-	if group && s.Type() != Recall && w.Sender != "" {
-		content = w.Sender + ": " + content
+	if sender := clean(w.Sender); group && s.Type() != Recall && sender != "" {
+		content = sender + ": " + content
 	}
 	text, _ := inWords(w.Template, w.Language, w.App)
 	fill := filler{w.Sender, content}
