@@ -16,8 +16,10 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/parleychat/parley/internal/chat"
-	"github.com/parleychat/parley/internal/push"
 )
 
 // MIRules are what the app behind a simulator of Xiaomi has agreed with it.
@@ -101,8 +103,12 @@ func (m *mi) refuse(w http.ResponseWriter, code string) {
 
 // writeObject answers 200 with v, as most providers do whatever they have to say.
 func writeObject(w http.ResponseWriter, v any) {
+	body, err := json.Marshal(v, json.Deterministic(true))
+	if err != nil {
+		panic("pushtest: " + err.Error()) // a type without a JSON form
+	}
 	w.Header().Set("Content-Type", "application/json;charset=UTF-8")
-	_, _ = w.Write(push.JSON(v))
+	_, _ = w.Write(body)
 }
 
 func (m *mi) id(kind string) string { return fmt.Sprintf("%s%012d", kind, m.ids.Add(1)) }
@@ -239,7 +245,7 @@ func miNumber(v string, least, most int64) string {
 
 func miVariables(v string) string {
 	var list map[string]string
-	if !push.ReadJSON([]byte(v), &list) || list == nil {
+	if json.Unmarshal([]byte(v), &list) != nil || list == nil {
 		return miExtra
 	}
 	for _, text := range list {
@@ -366,11 +372,11 @@ func (m *mi) send(s *Sim, w http.ResponseWriter, r *http.Request) (code string) 
 // those providers that take one text for all of it.
 func extrasOf(text string) (n Shown, ok bool) {
 	var v struct {
-		AppData string     `json:"appData"`
-		Card    push.Loose `json:"rc"`
-		Removes string     `json:"rc-dlt-identifier"`
+		AppData string         `json:"appData"`
+		Card    jsontext.Value `json:"rc"`
+		Removes string         `json:"rc-dlt-identifier"`
 	}
-	ok = push.ReadJSON([]byte(text), &v) && len(v.Card) > 0
+	ok = json.Unmarshal([]byte(text), &v) == nil && v.Card.Kind() == '{'
 	n.Data, n.Card, n.Removes = v.AppData, string(v.Card), v.Removes
 	return n, ok
 }

@@ -19,7 +19,6 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/parleychat/parley/internal/chat"
-	"github.com/parleychat/parley/internal/push"
 )
 
 // OPPORules are what the app behind a simulator of OPPO has agreed with it.
@@ -325,7 +324,7 @@ func (m *oppoMessage) check(rules *OPPORules) (code string) {
 	}
 	for _, object := range [...]*string{n.ActionParameters, n.TitleParameters, n.ContentParameters} {
 		var v map[string]any
-		if object != nil && (!push.ReadJSON([]byte(*object), &v) || v == nil) {
+		if object != nil && (json.Unmarshal([]byte(*object), &v) != nil || v == nil) {
 			return oppoInvalid
 		}
 	}
