@@ -16,7 +16,7 @@ import (
 // What a lane does, the worse the more.
 const (
 	laneOpen    = iota
-	laneSlow    // after a standstill it does ever more
+	laneSlow    // its provider has just come back, and is given ever more
 	lanePaused  // as its provider asked for, or that the store may keep up
 	laneBroken  // its provider does not answer: one request at a time tries
 	laneStopped // halted, out of quota, or without a credential that is of use
@@ -42,7 +42,7 @@ func newCollector(d *Dispatcher) *collector {
 		jobs:     desc("jobs", "Notifications that wait for their provider, by priority.", "priority"),
 		oldest:   desc("oldest_seconds", "How long ago the first notification that waits was due, by priority.", "priority"),
 		inFlight: desc("in_flight", "Requests under way to the provider."),
-		state:    desc("lane_state", "0 open, 1 slow after a standstill, 2 paused, 3 the provider does not answer, 4 halted; the worst of the app's lanes to the provider."),
+		state:    desc("lane_state", "0 open, 1 slow as the provider has just come back, 2 paused, 3 the provider does not answer, 4 halted; the worst of the app's lanes to the provider."),
 		tokenAge: desc("access_token_age_seconds", "Age of the access token, of providers that have such."),
 	}
 }
@@ -142,7 +142,7 @@ func (l *lane) stateLocked(now time.Time) int {
 		return laneBroken
 	case now.Before(l.pause), l.d.settler.behind() >= maxUnsettled:
 		return lanePaused
-	case !l.rampFrom.IsZero() && now.Sub(l.rampFrom) < 4*rampStep:
+	case l.opening.width > 0 && l.allLocked() > l.opening.width:
 		return laneSlow
 	}
 	return laneOpen

@@ -116,7 +116,7 @@ func TestLaneMetrics(t *testing.T) {
 	w.pass(time.Second)
 	w.until("all are told, after a standstill", func() bool {
 		g := w.gathered()
-		return g["jobs usual VIVO"] == 0 && g["jobs usual MEIZU"] == 0 && g["lane_state VIVO"] <= laneSlow && g["lane_state MEIZU"] == laneSlow
+		return g["jobs usual VIVO"] == 0 && g["jobs usual MEIZU"] == 0 && g["lane_state VIVO"] == laneOpen && g["lane_state MEIZU"] == laneOpen
 	})
 	w.pass(time.Minute)
 	w.result(push.Result{Class: push.Retry, Code: "connect"})

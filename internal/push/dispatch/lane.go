@@ -28,9 +28,8 @@ const (
 	probePause   = 10 * time.Second // between attempts while the breaker is open
 	haltPause    = 10 * time.Minute // between attempts while the lane is halted
 	doubtPause   = 30 * time.Second // and while it is because of its tokens
-	rampStep     = 10 * time.Second // in which what a lane may do doubles after a standstill
 	sweepPause   = 10 * time.Second // between looks for what has expired in a lane that stands still
-	standstill   = 10 * time.Second // after which a lane begins slowly
+	standstill   = 10 * time.Second // after which a lane begins slowly, whatever held it up
 	laneIdle     = 10 * time.Minute // without a job, until a lane ends
 	longestNap   = time.Second      // between looks at the clock, which may be moved
 	stopGrace    = 3 * time.Second  // for requests under way when the server stops
@@ -73,6 +72,7 @@ type lane struct {
 	haveSeat bool
 	homeless bool // there is no credential: jobs may have another lane to go to
 	limiter  *rate.Limiter
+	promised int // notifications that who is taking them may take, of the rate
 
 	halt       store.PushHalt // Since 0 when there is none
 	probeAt    time.Time      // when a halted lane, or one with an open breaker, tries one
@@ -80,7 +80,7 @@ type lane struct {
 	probing    bool
 	pause      time.Time // nothing is sent until then
 	pauses     int       // in a row, for those that say nothing of how long
-	rampFrom   time.Time // since when it may do ever more; zero for all it can
+	opening    opening
 	sweepAt    time.Time
 	successes  uint64
 	lastGood   time.Time // zero for never
@@ -371,8 +371,8 @@ func (l *lane) closed(now time.Time) (nap time.Duration, one bool) {
 		l.standSince = now
 	}
 	if nap <= 0 && !one && !l.standSince.IsZero() {
-		if now.Sub(l.standSince) >= standstill {
-			l.rampFrom = now
+		if now.Sub(l.standSince) >= standstill && l.opening.width == 0 {
+			l.opening.narrow(2 * l.d.InFlight)
 		}
 		l.standSince = time.Time{}
 	}
@@ -390,22 +390,9 @@ func (l *lane) usedUpLocked(now time.Time) bool {
 // which it is not written yet what came. All of them could be sent again after a
 // crash, so there are not more than it takes: the quicker the provider the fewer,
 // and the more the more waits anyway.
-func (l *lane) mostLocked(now time.Time) int {
-	waiting := 0
-	for _, n := range l.waiting {
-		waiting += n
-	}
+func (l *lane) mostLocked() int {
 	steady := int(steadyRate * l.quick.least().Seconds())
-	most := min(l.d.InFlight, max(steadyLeast, steady, waiting/repeatShare))
-	if l.rampFrom.IsZero() {
-		return most
-	}
-	steps := max(now.Sub(l.rampFrom), 0) / rampStep
-	if steps >= 4 {
-		l.rampFrom = time.Time{}
-		return most
-	}
-	return min(most, max(l.d.InFlight/10<<steps, 1))
+	return min(l.d.InFlight, max(steadyLeast, steady, l.allLocked()/repeatShare))
 }
 
 // quickTurn is how often a lane forgets how quick its provider was before.
@@ -462,32 +449,9 @@ func (l *lane) take(ctx context.Context, now time.Time, one bool) (batch []store
 // takeReady is take among what was read. Nothing, and no time to wait, is that
 // there is room for more than was read.
 func (l *lane) takeReady(now time.Time, one bool) (batch []store.PushJob, nap time.Duration) {
-	l.mu.Lock()
-	if l.seat == nil || l.flight+l.untold >= l.mostLocked(now) {
-		l.mu.Unlock()
-		return nil, longestNap
-	}
-	// Counted at once: others take at the same time.
-	l.flight++
-	defer func() {
-		if len(batch) == 0 {
-			l.mu.Lock()
-			l.flight--
-			l.mu.Unlock()
-		}
-	}()
-	most := max(l.seat.Batch(), 1)
-	if one {
-		most = 1
-	}
-	limiter := l.limiter
-	l.mu.Unlock()
-	if limiter != nil {
-		if r := limiter.TokensAt(time.Now()); r < 1 {
-			return nil, time.Duration((1 - r) / float64(limiter.Limit()) * float64(time.Second))
-		} else if float64(most) > r {
-			most = int(r)
-		}
+	most, nap := l.reserve(one)
+	if most == 0 {
+		return nil, nap
 	}
 	for len(batch) < most {
 		l.mu.Lock()
@@ -500,22 +464,51 @@ func (l *lane) takeReady(now time.Time, one bool) (batch []store.PushJob, nap ti
 			batch = append(batch, j)
 		}
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.promised -= most
 	if len(batch) == 0 {
+		l.flight--
 		return nil, 0
 	}
-	if limiter != nil {
-		limiter.ReserveN(time.Now(), len(batch)) // more than there is, if others take at the same time
+	if l.limiter != nil {
+		l.limiter.ReserveN(time.Now(), len(batch))
 	}
 	if one {
-		l.mu.Lock()
 		l.probing = true
 		l.probeAt = now.Add(probePause)
 		if l.halt.Since != 0 {
 			l.probeAt = now.Add(pauseOf(&l.halt))
 		}
-		l.mu.Unlock()
 	}
 	return batch, 0
+}
+
+// reserve counts a request as under way, and so many notifications as sent, before
+// others look what there is room for: they take at the same time. 0 is that there is
+// no room, for as long as nap.
+func (l *lane) reserve(one bool) (most int, nap time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.seat == nil || l.flight+l.untold >= l.mostLocked() || !one && !l.opening.fits(l.flight) {
+		return 0, longestNap
+	}
+	most = max(l.seat.Batch(), 1)
+	if one {
+		most = 1
+	} else if l.opening.width > 0 {
+		most = min(most, l.opening.width)
+	}
+	if l.limiter != nil {
+		left := l.limiter.TokensAt(time.Now()) - float64(l.promised)
+		if left < 1 {
+			return 0, time.Duration((1 - left) / float64(l.limiter.Limit()) * float64(time.Second))
+		}
+		most = min(most, int(left))
+	}
+	l.flight++
+	l.promised += most
+	return most, 0
 }
 
 // urgent reports whether something is to be read that comes before what was read.
@@ -909,10 +902,14 @@ func (l *lane) attempt(ctx context.Context, at *seat, batch []store.PushJob) {
 	results := l.send(ctx, at, notes)
 	took := time.Since(start)
 	l.d.metrics.request(l, took, len(notes))
+	l.mu.Lock()
 	if results[0].Class == push.Accepted {
-		l.mu.Lock()
 		l.quick.took(took, start)
-		l.mu.Unlock()
+	}
+	wider := l.opening.width > 0 && slices.ContainsFunc(results, takes) && l.opening.took(began.spell, l.mostLocked())
+	l.mu.Unlock()
+	if wider {
+		l.nudge()
 	}
 	for k, i := range index {
 		l.result(ctx, began, &batch[i], notes[k], results[k])
@@ -960,15 +957,18 @@ func (l *lane) panicked(p any) {
 	l.d.Logger.Error("push: a notification panicked", "lane", l.name(), "panic", p, "stack", string(debug.Stack()))
 }
 
-// beginning is what tells later whether others got through meanwhile.
-func (l *lane) beginning() uint64 {
+// A beginning tells later whether others got through meanwhile, and whether the lane
+// was narrowed.
+type beginning struct{ successes, spell uint64 }
+
+func (l *lane) beginning() beginning {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.successes
+	return beginning{l.successes, l.opening.spell}
 }
 
 // result does what follows from an attempt.
-func (l *lane) result(ctx context.Context, began uint64, j *store.PushJob, n *push.Notification, a push.Attempt) {
+func (l *lane) result(ctx context.Context, began beginning, j *store.PushJob, n *push.Notification, a push.Attempt) {
 	now := l.now()
 	a.Code = keptCode(a.Code, n.To.Token)
 	l.d.metrics.result(l, j, &a, now)
@@ -987,7 +987,7 @@ func (l *lane) result(ctx context.Context, began uint64, j *store.PushJob, n *pu
 	}
 	switch a.Class {
 	case push.Accepted:
-		l.succeeded(ctx, now, n.To.Token)
+		l.succeeded(ctx, now, began, n.To.Token)
 		l.accepted(ctx, n, &a)
 		l.finish(j, n, out)
 	case push.TokenDead, push.TokenStrike:
@@ -1023,7 +1023,7 @@ func (l *lane) result(ctx context.Context, began uint64, j *store.PushJob, n *pu
 			l.put(j, &next, now.Add(max(a.After, time.Minute)))
 			return
 		}
-		l.put(j, &next, l.rest(now, a.After))
+		l.put(j, &next, l.rest(now, began, a.After))
 	case push.AuthRefresh, push.ConfigHalt:
 		l.stop(now, a.Code, 0)
 		l.put(j, &next, now)
@@ -1069,12 +1069,15 @@ func nextMidnight(now time.Time) time.Time {
 }
 
 // succeeded notes that the provider has taken a notification for the token.
-func (l *lane) succeeded(ctx context.Context, now time.Time, token string) {
+func (l *lane) succeeded(ctx context.Context, now time.Time, began beginning, token string) {
 	l.mu.Lock()
 	l.successes++
 	l.lastGood = now
 	l.gate.lives(token)
-	l.failures, l.pauses = 0, 0
+	l.failures = 0
+	if began.spell == l.opening.spell {
+		l.pauses = 0 // what was under way when it asked for a pause says nothing of it
+	}
 	guilty, spared := l.gate.good(now)
 	halted := l.halt.Since != 0
 	l.mu.Unlock()
@@ -1097,21 +1100,25 @@ func (l *lane) reached() {
 // whether it was the notification's own trouble: others got through meanwhile. One
 // that fails with all others is not held against it, or a provider that is down
 // would cost notifications.
-func (l *lane) failed(now time.Time, began uint64) (alone bool) {
+func (l *lane) failed(now time.Time, began beginning) (alone bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.failures++; l.failures == breakAfter {
 		l.d.Logger.Warn("push: the provider does not answer", "lane", l.name())
 		l.probeAt = now.Add(probePause)
+		l.opening.narrow(2 * l.d.InFlight)
 		l.releaseLocked()
 	}
-	return l.successes != began
+	return l.successes != began.successes
 }
 
 // rest has the lane wait, and gives until when.
-func (l *lane) rest(now time.Time, after time.Duration) time.Time {
+func (l *lane) rest(now time.Time, began beginning, after time.Duration) time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if began.spell == l.opening.spell {
+		l.opening.narrow(l.flight) // once for all that were under way
+	}
 	if after <= 0 {
 		base := time.Second
 		if l.id.Provider == chat.FCM {
@@ -1138,6 +1145,7 @@ func (l *lane) stop(now time.Time, code string, until int64) {
 		l.halt.Since = was.Since
 	} else {
 		l.probeAt = now.Add(pauseOf(&l.halt))
+		l.opening.narrow(2 * l.d.InFlight)
 	}
 	h := l.halt
 	l.releaseLocked()

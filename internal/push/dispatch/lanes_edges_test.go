@@ -148,10 +148,6 @@ func TestClockGoesBack(t *testing.T) {
 	w.phone("bob", chat.VIVO)
 	w.phone("carol", chat.VIVO)
 	w.ends(w.one("bob", chat.VIVO), "accepted")
-	l := w.lane(chat.VIVO)
-	l.mu.Lock()
-	l.rampFrom = w.clock()
-	l.mu.Unlock()
 	w.pass(-time.Hour)
 	w.ends(w.one("carol", chat.VIVO), "accepted")
 	// What is told of slowly is no storm.
