@@ -222,3 +222,21 @@ func TestPhonesThatAreGone(t *testing.T) {
 	}
 	g.metrics(`parley_push_feedback_total{app="1",provider="MI",result="answered"} 1`, `parley_push_tokens_total{app="1",provider="MI",what="deleted"} 1`)
 }
+
+// What a phone shows is what the message says by then: the text that was put in its
+// place meanwhile, and of a stream what has come of it.
+func TestPhonesShowWhatAMessageSaysByThen(t *testing.T) {
+	t.Parallel()
+	g := newGallery(t)
+	g.phones("bob")
+	edited := g.say("", "bob")[0]
+	g.done("/v4/direct-channel/message/update", `{"fromUserId":"ann","targetId":"bob","messageUID":"`+edited+`","content":"{\"content\":\"sorry, hello\"}"}`)
+	const chunk = "/v4/direct-channel/message/stream/send"
+	begun := g.done(chunk, `{"fromUserId":"ann","toUserId":"bob","messageType":"RC:StreamMsg","content":{"content":"Once upon","seq":1,"complete":false}}`)
+	_, begun, _ = strings.Cut(begun, `"messageUID":"`)
+	uid, _, _ := strings.Cut(begun, `"`)
+	g.done(chunk, `{"fromUserId":"ann","toUserId":"bob","messageType":"RC:StreamMsg","content":{"content":" a time","seq":2,"complete":false,"messageId":"`+uid+`"}}`)
+	g.pass(4 * time.Second)
+	g.shows("bob", edited, "ann", "sorry, hello")
+	g.shows("bob", uid, "ann", "Once upon a time")
+}

@@ -1,6 +1,7 @@
 package push
 
 import (
+	"cmp"
 	"strconv"
 	"strings"
 	"unicode"
@@ -57,8 +58,9 @@ type Words struct {
 	Language string            // the device's
 	App      string            // the app's language
 	Template *chat.PushTemplate
-	Hide     bool // the device does not want details shown
-	More     int  // how many other messages it stands for
+	Content  string // what the message has as its content by now; empty for that it was sent with
+	Hide     bool   // the device does not want details shown
+	More     int    // how many other messages it stands for
 }
 
 // maxBody is as much of a message as any notification says, in characters. No
@@ -92,7 +94,7 @@ func Compose(w *Words) (title, body string) {
 		return Truncate(name, MaxTitle, Characters), words.hidden
 	}
 
-	content := defaultBody(s, words, w.Sender)
+	content := defaultBody(s, cmp.Or(w.Content, s.Message.Content), words, w.Sender)
 	if sender := clean(w.Sender); group && s.Type() != Recall && sender != "" {
 		content = sender + ": " + content
 	}
@@ -131,6 +133,19 @@ func (s *Send) mentioned(user string) string {
 	return s.Mention.Content
 }
 
+// Says reports whether what a device is told of the message may be what stands in
+// its content, which can be another by then.
+func (s *Send) Says() bool {
+	if s.Message.Event != nil {
+		return false
+	}
+	switch s.Message.Type {
+	case "RC:TxtMsg", "RC:ReferenceMsg", "RC:StreamMsg", "RC:ImgTextMsg":
+		return clean(s.Message.Push.Content) == "" || s.Ext.TemplateID != ""
+	}
+	return false
+}
+
 // clean takes away what a notification cannot show. Lines stay lines.
 func clean(s string) string {
 	return strings.TrimSpace(strings.Map(func(r rune) rune {
@@ -143,7 +158,7 @@ func clean(s string) string {
 
 // defaultBody is what a notification of the message says when nobody said anything
 // about it.
-func defaultBody(s *Send, words *language, sender string) string {
+func defaultBody(s *Send, content string, words *language, sender string) string {
 	switch t := s.Type(); t {
 	case Recall:
 		return strings.ReplaceAll(words.recalled, "{sender}", sender)
@@ -153,7 +168,7 @@ func defaultBody(s *Send, words *language, sender string) string {
 			Title   Loose `json:"title"`
 		}
 		var text string
-		if ReadJSON([]byte(s.Message.Content), &c) {
+		if ReadJSON([]byte(content), &c) {
 			if t == "RC:ImgTextMsg" && c.Title.Into(&text) && text != "" {
 				return text
 			}

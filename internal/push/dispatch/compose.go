@@ -113,8 +113,31 @@ func (d *Dispatcher) note(ctx context.Context, t *telling, user string, uid chat
 		if s.Ext.TemplateID != "" {
 			w.Template = t.setup.templates[s.Ext.TemplateID]
 		}
+		if w.Content, err = d.contentOf(ctx, t, uid); err != nil {
+			return push.Notification{}, err
+		}
 	}
 	return s.Notification(t.app.ID, uid, s.Message.From, *to, effect, uid.Time(), t.rules, w), nil
+}
+
+// contentOf is what the message has as its content where that is not what it was
+// sent with any more: it was changed, or is a stream. Only direct messages can be.
+func (d *Dispatcher) contentOf(ctx context.Context, t *telling, uid chat.UID) (string, error) {
+	m := t.send.Message
+	if m.ChannelType != chat.Direct || !t.send.Says() {
+		return "", nil
+	}
+	states, err := d.Store.Overlays(ctx, t.app.ID, []chat.UID{uid})
+	if err != nil || len(states) == 0 || states[0] == nil {
+		return "", err
+	}
+	switch st := states[0]; {
+	case st.Edit != nil:
+		return st.Edit.Content, nil
+	case st.Stream != nil:
+		return st.Stream.Content(m.Content), nil
+	}
+	return "", nil
 }
 
 // nameOf is the name that a user has, and their id where they have none.
