@@ -57,7 +57,7 @@ func (d *Dispatcher) compose(ctx context.Context, j *store.PushJob) (*composed, 
 		return nil, nil, err
 	}
 	if j.Kind == store.PushMessage {
-		class, err := d.overtaken(ctx, app, j, s, cast)
+		class, err := d.overtaken(ctx, app, &rules, j, s, cast, to)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -197,7 +197,7 @@ func (n *names) put(k nameKey, name string, now time.Time) {
 
 // overtaken says what has made the notification pointless since it was decided
 // upon: nothing is worse than to be told of what one has just read.
-func (d *Dispatcher) overtaken(ctx context.Context, app *chat.App, j *store.PushJob, s *push.Send, cast bool) (string, error) {
+func (d *Dispatcher) overtaken(ctx context.Context, app *chat.App, rules *push.Rules, j *store.PushJob, s *push.Send, cast bool, to *chat.PushDevice) (string, error) {
 	ch := store.ChannelRef{App: app.ID, Owner: j.User, Type: s.Message.ChannelType, Channel: s.Message.From}
 	view, err := d.Store.View(ctx, ch)
 	if err != nil {
@@ -205,6 +205,13 @@ func (d *Dispatcher) overtaken(ctx context.Context, app *chat.App, j *store.Push
 	}
 	if view.Settled().Compare(j.UID) >= 0 {
 		return "read", nil
+	}
+	waited := j.Attempts > 0 || d.Now().UnixMilli()-j.MadeAt >= longWait.Milliseconds()
+	if waited {
+		class, err := d.unwanted(ctx, app, rules, j, s, view, to)
+		if err != nil || class != "" {
+			return class, err
+		}
 	}
 	if cast {
 		gone, err := d.casts.isRecalled(ctx, j.UID)
@@ -229,20 +236,43 @@ func (d *Dispatcher) overtaken(ctx context.Context, app *chat.App, j *store.Push
 		return "read", nil
 	}
 	// Who has come back while the job waited has seen the message on their way.
-	if j.Offset > 0 && (j.Attempts > 0 || d.Now().UnixMilli()-j.MadeAt >= longWait.Milliseconds()) {
+	if j.Offset > 0 && waited {
 		reach, err := d.reach(ctx, app.ID, j.User, j.Offset)
 		if err != nil {
 			return "", err
 		}
-		if reach == push.Phone || reach == push.Desk && !app.Settings.PushDespiteDesktop {
+		if _, enough := reachedBy(reach, rules); enough {
 			return "reached", nil
 		}
 	}
 	return "", nil
 }
 
-// longWait is how long a job waits until it is asked again whom it reached.
+// longWait is how long a job waits until it is asked again whom it reached, and
+// whether they still want to be told.
 const longWait = 5 * time.Second
+
+// unwanted is the reason for which somebody is not notified any more for whom the
+// notification has waited: they are kept out by now, their quiet hours have come, or
+// they have muted the channel. The decision is the same as at first.
+func (d *Dispatcher) unwanted(ctx context.Context, app *chat.App, rules *push.Rules, j *store.PushJob, s *push.Send, view *chat.View, to *chat.PushDevice) (string, error) {
+	sight := store.PushSight{View: view}
+	var err error
+	if sight.User, err = d.Directory.User(ctx, app, j.User); err != nil && chat.KindOf(err) != chat.KindNoUser {
+		return "", err
+	}
+	if sight.Preferences, err = d.Store.Preferences(ctx, app.ID, j.User); err != nil {
+		return "", err
+	}
+	now := d.Now()
+	r := push.Recipient{ID: j.User, Devices: []chat.PushDevice{*to}}
+	(&request{send: s}).fill(&r, j.UID, &sight, now)
+	switch reason := push.Decide(s, &r, rules, now, j.UID.Time()).Reason; reason {
+	case push.ReasonDeleted, push.ReasonBanned, push.ReasonQuiet, push.ReasonLevel:
+		return reason.String(), nil
+	}
+	return "", nil
+}
 
 // reach is where the user has acknowledged the entry at the offset by now.
 func (d *Dispatcher) reach(ctx context.Context, app chat.AppID, user string, offset uint64) (push.Reach, error) {

@@ -67,7 +67,8 @@ func (l *lane) end(j *store.PushJob, out *store.PushOutcome, shown *store.PushSh
 // ended without one.
 func reachedOut(class string) bool {
 	switch class {
-	case "collapsed", "coalesced", "expired", "shed", "recalled", "read", "reached", "gone", "off":
+	case "collapsed", "coalesced", "expired", "shed", "recalled", "read", "reached", "gone", "off",
+		"deleted", "banned", "quiet_hours", "level":
 		return false
 	}
 	return true
