@@ -13,10 +13,15 @@ package store
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/parleychat/parley/internal/chat"
 )
+
+// ErrRow is of rows that do not hold what they should: left by a mistake, or by a
+// release that knew more. To try again does not help.
+var ErrRow = errors.New("malformed row")
 
 // A Store is one life of all durable state.
 type Store interface {

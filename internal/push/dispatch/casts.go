@@ -175,8 +175,11 @@ func (f *follower) meet(ctx context.Context) (err error) {
 	}
 	for _, b := range f.d.casts.behind(f.met) {
 		f.met, f.change.Met = b.UID, b.UID
-		q, err := f.openCast(ctx, b)
-		if err != nil {
+		var q *request
+		if _, err := f.alone(ctx, b.UID, func() (err error) {
+			q, err = f.openCast(ctx, b)
+			return err
+		}); err != nil {
 			return err
 		}
 		if q != nil {
@@ -230,7 +233,14 @@ func (f *follower) pass(ctx context.Context) (came bool, err error) {
 		if p.UID.Time().Add(f.d.Grace).After(f.d.Now()) || f.d.lanes.crowded(p.App) {
 			continue
 		}
-		return true, f.comeTo(ctx, &f.passes[len(f.passes)-1])
+		last := &f.passes[len(f.passes)-1]
+		done, err := f.alone(ctx, p.UID, func() error { return f.comeTo(ctx, last) })
+		if err == nil && !done {
+			// Some users are passed over, or all that are left.
+			last.Done = last.Behind == p.Behind
+			f.came(last)
+		}
+		return true, err
 	}
 	return false, nil
 }
@@ -268,9 +278,14 @@ func (f *follower) comeTo(ctx context.Context, p *store.PushPass) error {
 			return err
 		}
 	}
+	f.came(p)
+	return nil
+}
+
+// came notes how far the last of the passes has come.
+func (f *follower) came(p *store.PushPass) {
 	f.change.Passes = append(f.change.Passes, *p)
 	if p.Done {
 		f.passes = f.passes[:len(f.passes)-1]
 	}
-	return nil
 }

@@ -52,10 +52,12 @@ func TestWhoWaitedIsAskedAgain(t *testing.T) {
 		"banned, but it is over by then": {func(w *world) {
 			w.user("bob", func(u *chat.User) { u.BannedUntil = w.clock().Add(time.Second).UnixMilli() })
 		}, "accepted"},
-		"deleted":            {func(w *world) { w.user("bob", func(u *chat.User) { u.DeletedAt = 1 }) }, "deleted"},
-		"the channel muted":  {func(w *world) { w.owns("bob", &chat.View{Level: chat.NotifyNothing}, nil) }, "level"},
-		"all channels muted": {func(w *world) { w.owns("bob", nil, &chat.Preferences{Levels: map[chat.ChannelType]chat.NotifyLevel{chat.Direct: chat.NotifyMentions}}) }, "level"},
-		"their quiet hours":  {func(w *world) { w.owns("bob", nil, &chat.Preferences{Quiet: quiet}) }, "quiet_hours"},
+		"deleted":           {func(w *world) { w.user("bob", func(u *chat.User) { u.DeletedAt = 1 }) }, "deleted"},
+		"the channel muted": {func(w *world) { w.owns("bob", &chat.View{Level: chat.NotifyNothing}, nil) }, "level"},
+		"all channels muted": {func(w *world) {
+			w.owns("bob", nil, &chat.Preferences{Levels: map[chat.ChannelType]chat.NotifyLevel{chat.Direct: chat.NotifyMentions}})
+		}, "level"},
+		"their quiet hours": {func(w *world) { w.owns("bob", nil, &chat.Preferences{Quiet: quiet}) }, "quiet_hours"},
 		"the device's": {func(w *world) {
 			d := &chat.PushDevice{ID: chat.VIVO.String(), Provider: chat.VIVO, Token: "bob@VIVO", RegisteredAt: 1, SeenAt: 1, Quiet: quiet}
 			if err := w.store.PutPushDevice(w.t.Context(), w.app.ID, "bob", d); err != nil {

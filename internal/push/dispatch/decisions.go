@@ -21,6 +21,7 @@ type decisions struct {
 
 	none          []prometheus.Counter // by reason
 	silent, alert prometheus.Counter
+	passedOver    prometheus.Counter
 }
 
 func newDecisions(o *Options) *decisions {
@@ -34,8 +35,11 @@ func newDecisions(o *Options) *decisions {
 	}
 	c.silent = total.WithLabelValues(push.Silent.String(), push.ReasonAway.String())
 	c.alert = total.WithLabelValues(push.Alert.String(), push.ReasonAway.String())
+	c.passedOver = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "parley_push_passed_over_total", Help: "Messages that nobody was notified of because what is stored of them cannot be read, or deciding failed.",
+	})
 	if o.Metrics != nil {
-		o.Metrics.MustRegister(total, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		o.Metrics.MustRegister(total, c.passedOver, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "parley_push_lag_seconds", Help: "How long ago the first message that is not decided upon should have been.",
 		}, func() float64 { return c.lag(o.Now(), o.Grace).Seconds() }))
 	}

@@ -2,8 +2,11 @@ package dispatch
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime/debug"
 	"time"
 
 	"github.com/parleychat/parley/internal/chat"
@@ -174,7 +177,7 @@ func (f *follower) records(ctx context.Context, began time.Time) (passed bool, e
 		}
 		r := &f.waiting[0]
 		for _, ref := range r.Refs {
-			if err := f.request(ctx, r, ref); err != nil {
+			if _, err := f.alone(ctx, ref.UID, func() error { return f.request(ctx, r, ref) }); err != nil {
 				return passed, err
 			}
 			if err := f.writeFull(ctx); err != nil {
@@ -194,7 +197,7 @@ func (f *follower) looks(ctx context.Context) (looked bool, err error) {
 			return looked, err
 		}
 		for i := range list {
-			if err := f.lookAgain(ctx, &list[i]); err != nil {
+			if _, err := f.alone(ctx, list[i].Ref, func() error { return f.lookAgain(ctx, &list[i]) }); err != nil {
 				return looked, err
 			}
 			f.change.Looked = append(f.change.Looked, list[i])
@@ -254,6 +257,35 @@ func (f *follower) write(ctx context.Context, mark bool) error {
 	return nil
 }
 
+// alone decides upon one request. Where what is stored of it cannot be read, or that
+// panics, it costs this one and nobody else: it is passed over, or all that comes
+// behind it, of all apps, would wait for ever. It reports whether it was done.
+func (f *follower) alone(ctx context.Context, ref chat.UID, decide func() error) (done bool, err error) {
+	c := &f.change
+	put, look, reasons := len(c.Put), len(c.Look), len(c.Reasons)
+	cause, err := safely(decide)
+	if err == nil || ctx.Err() != nil || !errors.Is(err, errPanic) && !errors.Is(err, store.ErrRow) {
+		return err == nil, err
+	}
+	f.d.deciding.passedOver.Inc()
+	f.d.Logger.Error("push: a message cannot be decided upon and is passed over", "message", ref.String(), "error", err, "cause", cause)
+	// Nobody is told of half of it, but for what was written in between.
+	c.Put, c.Look, c.Reasons = c.Put[:min(put, len(c.Put))], c.Look[:min(look, len(c.Look))], c.Reasons[:min(reasons, len(c.Reasons))]
+	return false, nil
+}
+
+var errPanic = errors.New("panic")
+
+// safely calls f. A panic is an error, and cause says where it was.
+func safely(f func() error) (cause string, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			cause, err = string(debug.Stack()), fmt.Errorf("%w: %v", errPanic, p)
+		}
+	}()
+	return "", f()
+}
+
 // A request is one that is being decided upon.
 type request struct {
 	app    *chat.App
@@ -293,6 +325,9 @@ func (f *follower) lookAgain(ctx context.Context, l *store.PushLook) error {
 		return err
 	}
 	q.due, q.final = l.Due, true
+	if n := len(l.Targets); n > 0 && l.Targets[n-1] >= len(q.given) {
+		return fmt.Errorf("%w: a look at target %d of %d", store.ErrRow, l.Targets[n-1], len(q.given))
+	}
 	return f.decide(ctx, q, l.Targets)
 }
 

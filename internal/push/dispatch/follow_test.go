@@ -634,3 +634,63 @@ func TestFollowerSurvivesCrashes(t *testing.T) {
 		t.Errorf("jobs of nothing: %v", slices.Collect(maps.Keys(jobs)))
 	}
 }
+
+// flawed is a store in which some messages cannot be read, and one has us panic.
+type flawed struct {
+	*pebble.Store
+	spoilt, deadly chat.UID
+}
+
+func (s *flawed) Message(ctx context.Context, ref chat.UID) (*chat.Message, error) {
+	switch ref {
+	case s.spoilt:
+		return nil, fmt.Errorf("body: %w", store.ErrRow)
+	case s.deadly:
+		panic("a mistake of ours")
+	}
+	return s.Store.Message(ctx, ref)
+}
+
+// A message that cannot be read, or that we fail at, costs itself alone: whoever comes
+// behind it, of any app, is notified.
+func TestOneBadMessageCostsItself(t *testing.T) {
+	t.Parallel()
+	s := newSentry(t)
+	s.register("bob")
+	s.connect("bob", "ios", 0)
+	seen := s.send("bob") // to be looked at again, when it cannot be read
+	s.follow()
+	s.pass(3 * time.Second)
+	s.until("it is to be looked at again", func() bool {
+		looks, err := s.store.PushLooks(context.Background(), 1<<60, 10)
+		return err == nil && len(looks) == 1
+	})
+	s.stop()
+	s.mu.Lock()
+	s.online = map[string][]push.Cursor{}
+	s.mu.Unlock()
+	before := s.send("bob")
+	deadly := s.send("bob")
+	s.Dispatcher = New(Options{Store: &flawed{s.store, seen, deadly}, Directory: s.dir, Sessions: s, Now: s.now, Logger: slog.New(slog.DiscardHandler)})
+	// A look at somebody whom the message was not given to.
+	if err := s.store.ChangePush(context.Background(), &store.PushChange{Look: []store.PushLook{{Due: s.now().UnixMilli(), Ref: before, App: s.app.ID, Targets: []int{0, 7}}}}); err != nil {
+		t.Fatal(err)
+	}
+	after := s.send("bob")
+	s.follow()
+	s.pass(20 * time.Second)
+	s.passed()
+	s.want(seen)
+	s.want(deadly)
+	s.want(before, "away")
+	s.want(after, "away")
+	if n := len(s.jobs()); n != 2 {
+		t.Errorf("%d jobs", n)
+	}
+	if n := testutil.ToFloat64(s.deciding.passedOver); n != 3 {
+		t.Errorf("%v are counted", n)
+	}
+	if looks, err := s.store.PushLooks(context.Background(), 1<<60, 10); err != nil || len(looks) != 0 {
+		t.Errorf("looks %v, %v are left", looks, err)
+	}
+}

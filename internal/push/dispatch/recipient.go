@@ -286,7 +286,7 @@ func (f *follower) recalls(ctx context.Context, q *request, now time.Time) (told
 	if err != nil {
 		return false, false, err
 	}
-	if i := uid.IndexIn(found.Placed.First, len(found.Targets)); i < len(reasons) && reasons[i] != store.PushUndecided {
+	if i := uid.IndexIn(found.Placed.First, len(found.Targets)); i >= 0 && i < len(reasons) && reasons[i] != store.PushUndecided {
 		reason := push.Reason(reasons[i])
 		q.notified = reason == push.ReasonAway
 		switch reason {

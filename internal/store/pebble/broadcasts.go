@@ -254,7 +254,8 @@ func (s *Store) BroadcastsBehind(ctx context.Context, behind chat.UID, limit int
 	defer it.Close()
 	for ok := it.First(); ok && len(list) < limit; ok = it.Next() {
 		if len(it.Key()) != bodyKeyLen {
-			return nil, fmt.Errorf("%w: broadcast key", errRow)
+			s.passOver("broadcast", it.Key())
+			continue
 		}
 		uid := chat.UID(it.Key()[2:])
 		if s.isAhead(uid) {
@@ -262,7 +263,8 @@ func (s *Store) BroadcastsBehind(ctx context.Context, behind chat.UID, limit int
 		}
 		c, err := decodeBroadcast(it.Value(), uid)
 		if err != nil {
-			return nil, fmt.Errorf("broadcast %s: %w", uid, err)
+			s.passOver("broadcast", it.Key())
+			continue
 		}
 		list = append(list, c)
 	}

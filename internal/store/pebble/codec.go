@@ -2,7 +2,6 @@ package pebble
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -11,8 +10,6 @@ import (
 	"github.com/parleychat/parley/internal/store"
 	"google.golang.org/protobuf/encoding/protowire"
 )
-
-var errRow = errors.New("malformed row")
 
 // inlineTargets is how many targets stand in the body row itself. With more
 // they get a row of their own, so that reading a body for delivery never reads

@@ -33,8 +33,12 @@ func (s *Store) Devices(ctx context.Context, app chat.AppID, user string) ([]sto
 	prefix := appendDevicePrefix(nil, app, user)
 	err := s.eachRow(prefix, func(key, value []byte) error {
 		d, err := decodeDevice(string(key[len(prefix):]), value)
+		if err != nil {
+			s.passOver("device", key)
+			return nil
+		}
 		list = append(list, d)
-		return err
+		return nil
 	})
 	slices.SortStableFunc(list, func(a, b store.Device) int { return cmp.Compare(a.SeenAt, b.SeenAt) })
 	return list, err

@@ -11,7 +11,7 @@ import (
 // storeMetrics are the store's numbers for Prometheus.
 type storeMetrics struct {
 	appends, entries prometheus.Counter
-	refused          *prometheus.CounterVec
+	refused, spoilt  *prometheus.CounterVec
 	batch, fsync     prometheus.Histogram
 
 	registered []prometheus.Collector
@@ -29,6 +29,9 @@ func newMetrics() *storeMetrics {
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "parley_store_refused_total", Help: "Requests refused before anything was written, by reason.",
 		}, []string{"reason"}),
+		spoilt: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "parley_store_spoilt_rows_total", Help: "Rows that could not be read and were passed over, each once, by what they are of.",
+		}, []string{"of"}),
 		batch: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "parley_store_commit_requests", Help: "Requests per commit.",
 			Buckets: prometheus.ExponentialBuckets(1, 2, 12),
@@ -48,7 +51,7 @@ func (m *storeMetrics) register(r prometheus.Registerer, s *Store) error {
 	gauge := func(name, help string, labels prometheus.Labels, f func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, f)
 	}
-	all := []prometheus.Collector{m.appends, m.entries, m.refused, m.batch, m.fsync,
+	all := []prometheus.Collector{m.appends, m.entries, m.refused, m.spoilt, m.batch, m.fsync,
 		gauge("parley_store_queue", "Requests waiting for the writer.", nil, func() float64 { return float64(s.writer.depth()) }),
 		gauge("parley_store_heads", "Timeline heads in memory.", nil, func() float64 { return float64(s.heads.count.Load()) }),
 		gauge("parley_store_log_head", "Newest record of the batch log.", nil, func() float64 { return float64(s.log.head.Load()) }),

@@ -85,6 +85,7 @@ type Store struct {
 	failure *failure
 	space   *spaceWatch
 	metrics *storeMetrics
+	spoilt  spoilt
 
 	writer  *writer
 	heads   *heads

@@ -79,19 +79,6 @@ func pushRowOf(d *chat.PushDevice) *pushRow {
 	return row
 }
 
-// readJSON reads one row, if it is there.
-func (s *Store) readJSON(key []byte, row any) (found bool, err error) {
-	value, closer, err := s.db.Get(key)
-	if errors.Is(err, pdb.ErrNotFound) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	defer closer.Close()
-	return true, json.Unmarshal(value, row)
-}
-
 func setJSON(b *pdb.Batch, key []byte, row any) error {
 	value, err := json.Marshal(row)
 	if err != nil {
@@ -112,7 +99,8 @@ func (s *Store) PushDevices(ctx context.Context, app chat.AppID, user string) (l
 	err = s.eachRow(prefix, func(key, value []byte) error {
 		var row pushRow
 		if err := json.Unmarshal(value, &row); err != nil {
-			return fmt.Errorf("push device: %w", err)
+			s.passOver("push device", key)
+			return nil
 		}
 		list = append(list, row.device(string(key[len(prefix):])))
 		return nil
@@ -142,8 +130,7 @@ func (s *Store) PushDevice(ctx context.Context, app chat.AppID, user, device str
 	if len(user) > maxIDLength || len(device) > maxIDLength {
 		return nil, nil
 	}
-	var row pushRow
-	found, err := s.readJSON(pushDeviceKey(app, pushOwner{user, device}), &row)
+	row, found, err := s.pushRow(pushDeviceKey(app, pushOwner{user, device}))
 	if err != nil || !found {
 		return nil, err
 	}
@@ -175,7 +162,8 @@ func (s *Store) PushDevicesBehind(ctx context.Context, app chat.AppID, behind st
 	for ok := it.First(); ok; ok = it.Next() {
 		rest := it.Key()[len(prefix):]
 		if len(rest) == 0 || len(rest) <= int(rest[0]) {
-			return nil, fmt.Errorf("%w: push device key", errRow)
+			s.passOver("push device", it.Key())
+			continue
 		}
 		end := 1 + int(rest[0])
 		user, device := rest[1:end], rest[end:]
@@ -187,7 +175,8 @@ func (s *Store) PushDevicesBehind(ctx context.Context, app chat.AppID, behind st
 		}
 		var row pushRow
 		if err := json.Unmarshal(it.Value(), &row); err != nil {
-			return nil, fmt.Errorf("push device: %w", err)
+			s.passOver("push device", it.Key())
+			continue // who has no other has none
 		}
 		at := &list[len(list)-1]
 		at.Devices = append(at.Devices, row.device(string(device)))
@@ -240,8 +229,15 @@ func (s *Store) putPushDevice(ctx context.Context, app chat.AppID, me pushOwner,
 		return err
 	}
 	if had.User != "" && had != me {
-		if err := b.Delete(pushDeviceKey(app, had), nil); err != nil {
-			return fmt.Errorf("push device: %w", err)
+		switch row, found, err := s.pushRow(pushDeviceKey(app, had)); {
+		case err != nil:
+			return err
+		case found && (row.Provider != d.Provider || row.Token != d.Token):
+			had = pushOwner{} // it has another token since its row could not be read
+		default:
+			if err := b.Delete(pushDeviceKey(app, had), nil); err != nil {
+				return fmt.Errorf("push device: %w", err)
+			}
 		}
 	}
 	list, err := s.PushDevices(ctx, app, me.User)
@@ -267,14 +263,10 @@ func (s *Store) putPushDevice(ctx context.Context, app chat.AppID, me pushOwner,
 // forgetPush takes away a registration together with what points to it. The
 // user's lock is held.
 func (s *Store) forgetPush(b *pdb.Batch, app chat.AppID, o pushOwner) error {
-	var row pushRow
 	key := pushDeviceKey(app, o)
-	found, err := s.readJSON(key, &row)
-	if err != nil {
-		return fmt.Errorf("push device: %w", err)
-	}
-	if !found {
-		return nil
+	row, found, err := s.pushRow(key)
+	if err != nil || !found {
+		return err
 	}
 	// A token that has moved took its registration along, so this one's is its own.
 	if err := b.Delete(pushTokenKey(app, row.Provider, row.Token), nil); err != nil {
@@ -287,11 +279,35 @@ func (s *Store) forgetPush(b *pdb.Batch, app chat.AppID, o pushOwner) error {
 }
 
 func (s *Store) pushOwner(tokenKey []byte) (o pushOwner, found bool, err error) {
-	found, err = s.readJSON(tokenKey, &o)
-	if err != nil {
-		err = fmt.Errorf("push token: %w", err)
+	found, err = s.readPush("push token", tokenKey, &o)
+	if !found {
+		o = pushOwner{}
 	}
 	return o, found, err
+}
+
+// pushRow reads a registration, if it is there.
+func (s *Store) pushRow(key []byte) (row pushRow, found bool, err error) {
+	found, err = s.readPush("push device", key, &row)
+	return row, found, err
+}
+
+// readPush reads a row, if it is there. One that cannot be read is not: so what comes
+// next takes its place.
+func (s *Store) readPush(kind string, key []byte, row any) (found bool, err error) {
+	value, closer, err := s.db.Get(key)
+	if errors.Is(err, pdb.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", kind, err)
+	}
+	defer closer.Close()
+	if err := json.Unmarshal(value, row); err != nil {
+		s.passOver(kind, key)
+		return false, nil
+	}
+	return true, nil
 }
 
 // pushes says whether what is registered can be changed now.
@@ -394,12 +410,13 @@ func (s *Store) judgePush(ctx context.Context, app chat.AppID, p chat.PushProvid
 	if err != nil || !found || now != owner {
 		return same, err
 	}
-	var row pushRow
 	key := pushDeviceKey(app, owner)
-	if found, err := s.readJSON(key, &row); err != nil || !found {
+	row, found, err := s.pushRow(key)
+	if err != nil || !found {
 		return same, err
 	}
-	if row.RegisteredAt > registeredBy {
+	// What points to another registration was left by a row that could not be read.
+	if row.RegisteredAt > registeredBy || row.Provider != p || row.Token != token {
 		return same, nil
 	}
 	did := judge(&row)
@@ -444,7 +461,8 @@ func (s *Store) PushCredentials(ctx context.Context, app chat.AppID) (list []cha
 		var row credentialRow
 		// What could not be read is not told of: it may hold what is secret.
 		if len(rest) < 2 || json.Unmarshal(value, &row) != nil {
-			return fmt.Errorf("%w: push credential", errRow)
+			s.passOver("push credential", key)
+			return nil
 		}
 		list = append(list, chat.PushCredential{
 			Provider: chat.PushProvider(rest[0]), Environment: chat.PushEnvironment(rest[1]), Package: string(rest[2:]),
@@ -493,7 +511,8 @@ func (s *Store) PushTemplates(ctx context.Context, app chat.AppID) (list []chat.
 	err = s.eachRow(prefix, func(key, value []byte) error {
 		var row templateRow
 		if err := json.Unmarshal(value, &row); err != nil {
-			return fmt.Errorf("push template: %w", err)
+			s.passOver("push template", key)
+			return nil
 		}
 		t := chat.PushTemplate{ID: string(key[len(prefix):]), Default: row.Default, Texts: map[string]chat.PushText{}, Since: row.Since}
 		for language, text := range row.Texts {

@@ -256,7 +256,9 @@ func (s *Store) PushLanes(ctx context.Context) (list []store.PushLane, err error
 		}
 		key := it.Key()
 		if len(key) < 8 || len(key) < 8+int(key[7]) {
-			return nil, fmt.Errorf("%w: push job key", errRow)
+			s.passOver("push job", key)
+			ok = it.Next()
+			continue
 		}
 		list = append(list, store.PushLane{
 			App: chat.AppID(binary.BigEndian.Uint32(key[1:])), Provider: chat.PushProvider(key[5]),
@@ -308,8 +310,15 @@ func (s *Store) PushJobs(ctx context.Context, lane *store.PushLane, priority uin
 			list = slices.Grow(list, min(limit, 1000)-32)
 		}
 		list = append(list, store.PushJob{Lane: *lane, Priority: priority})
-		if err := decodeJob(it.Key()[len(prefix):], it.Value(), &list[len(list)-1]); err != nil {
-			return nil, err
+		j := &list[len(list)-1]
+		if err := decodeJob(it.Key()[len(prefix):], it.Value(), j); err != nil {
+			s.passOver("push job", it.Key())
+			if j.Device == "" { // neither is its key
+				list = list[:len(list)-1]
+				continue
+			}
+			// Its key is good, so it can be dropped: as one that has expired.
+			*j = store.PushJob{Lane: *lane, Priority: priority, PushPlace: j.PushPlace, Ref: j.UID, Code: "row"}
 		}
 	}
 	return list, closeIter(it)
@@ -333,7 +342,8 @@ func (s *Store) CountPushJobs(ctx context.Context, lane *store.PushLane) (counts
 		}
 		key := it.Key()
 		if len(key) <= len(prefix) || key[len(prefix)] >= store.PushPriorities {
-			return counts, fmt.Errorf("%w: push job key", errRow)
+			s.passOver("push job", key)
+			continue
 		}
 		counts[key[len(prefix)]]++
 	}
@@ -362,11 +372,14 @@ func (s *Store) PushLooks(ctx context.Context, until int64, limit int) (list []s
 	for ok := it.First(); ok && len(list) < limit; ok = it.Next() {
 		key := it.Key()
 		if len(key) != 1+8+uidLen {
-			return nil, fmt.Errorf("%w: push look key", errRow)
+			s.passOver("push look", key)
+			continue
 		}
 		l := store.PushLook{Due: int64(beUint64(key[1:])), Ref: chat.UID(key[9:])}
 		if err := decodeLook(it.Value(), &l); err != nil {
-			return nil, err
+			// Its key is good, so it can be dropped: as one at nobody.
+			s.passOver("push look", key)
+			l.App, l.Targets = 0, nil
 		}
 		list = append(list, l)
 	}
@@ -380,7 +393,8 @@ func (s *Store) PushHalts(ctx context.Context) (list []store.PushHalt, err error
 	}
 	err = s.eachRow([]byte{spacePushHalt}, func(key, value []byte) error {
 		if len(key) < 7 {
-			return fmt.Errorf("%w: push halt key", errRow)
+			s.passOver("push halt", key)
+			return nil
 		}
 		h := store.PushHalt{Lane: store.PushLane{
 			App: chat.AppID(binary.BigEndian.Uint32(key[1:])), Provider: chat.PushProvider(key[5]),
@@ -396,8 +410,12 @@ func (s *Store) PushHalts(ctx context.Context) (list []store.PushHalt, err error
 				h.Code = string(text)
 			}
 		})
+		if err != nil {
+			s.passOver("push halt", key)
+			return nil
+		}
 		list = append(list, h)
-		return err
+		return nil
 	})
 	return list, err
 }
@@ -420,7 +438,8 @@ func (s *Store) PushPasses(ctx context.Context) (passes []store.PushPass, met ch
 	}
 	err = s.eachRow([]byte{spacePushPass}, func(key, value []byte) error {
 		if len(key) != 1+uidLen {
-			return fmt.Errorf("%w: push pass key", errRow)
+			s.passOver("push pass", key)
+			return nil
 		}
 		p := store.PushPass{UID: chat.UID(key[1:])}
 		err := eachField(value, func(f protowire.Number, n uint64, text []byte) {
@@ -433,10 +452,13 @@ func (s *Store) PushPasses(ctx context.Context) (passes []store.PushPass, met ch
 				copy(met[:], text)
 			}
 		})
-		if !p.UID.IsZero() {
+		if err != nil {
+			s.passOver("push pass", key)
+		}
+		if !p.UID.IsZero() { // what it has of its way is right, or empty
 			passes = append(passes, p)
 		}
-		return err
+		return nil
 	})
 	return passes, met, err
 }
@@ -454,7 +476,11 @@ func (s *Store) PushReasons(ctx context.Context, ref chat.UID) ([]uint8, error) 
 		return nil, fmt.Errorf("push reasons: %w", err)
 	}
 	list, err := decodeReasons(row)
-	return list, errors.Join(err, closer.Close())
+	if err != nil {
+		s.passOver("push reasons", appendPushDay(nil, spacePushReasons, ref))
+		list = nil
+	}
+	return list, closer.Close()
 }
 
 // PushOutcomes implements store.PushQueue.
@@ -464,8 +490,13 @@ func (s *Store) PushOutcomes(ctx context.Context, uid chat.UID) (list []store.Pu
 	}
 	prefix := appendPushDay(nil, spacePushOutcome, uid)
 	err = s.eachRow(prefix, func(key, value []byte) error {
-		list = append(list, store.PushOutcome{UID: uid, Device: string(key[len(prefix):])})
-		return decodeOutcome(value, &list[len(list)-1])
+		o := store.PushOutcome{UID: uid, Device: string(key[len(prefix):])}
+		if err := decodeOutcome(value, &o); err != nil {
+			s.passOver("push outcome", key)
+			return nil
+		}
+		list = append(list, o)
+		return nil
 	})
 	return list, err
 }
@@ -486,7 +517,8 @@ func (s *Store) PushShown(ctx context.Context, ch store.ChannelRef) (uid chat.UI
 		return uid, fmt.Errorf("push shown: %w", err)
 	}
 	if len(row) < uidLen {
-		return uid, errors.Join(fmt.Errorf("%w: push shown", errRow), closer.Close())
+		s.passOver("push shown", appendShownKey(nil, &ch))
+		return uid, closer.Close()
 	}
 	return chat.UID(row[:uidLen]), closer.Close()
 }

@@ -91,7 +91,11 @@ func decodeJob(rest, row []byte, j *store.PushJob) error {
 	j.Due = int64(beUint64(rest))
 	j.UID = chat.UID(rest[8:at])
 	ids := string(rest[at+1:])
-	j.User, j.Device = ids[:rest[at]], ids[rest[at]:]
+	user, device := ids[:rest[at]], ids[rest[at]:]
+	if checkPushID("", user) != nil || checkPushID("", device) != nil {
+		return fmt.Errorf("%w: push job key", errRow)
+	}
+	j.User, j.Device = user, device
 	j.Ref = j.UID
 	var madeAt, expires int64
 	index := uint64(0)

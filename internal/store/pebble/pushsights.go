@@ -106,7 +106,8 @@ func (s *Store) PushDevicesOf(ctx context.Context, app chat.AppID, users []strin
 	err = s.eachOfUsers(spacePushDevice, app, users, order, func(i int, rest, value []byte) error {
 		var row pushRow
 		if err := json.Unmarshal(value, &row); err != nil {
-			return fmt.Errorf("push device: %w", err)
+			s.passOver("push device", append(appendPushPrefix(nil, app, users[i]), rest...))
+			return nil
 		}
 		lists[i] = append(lists[i], row.device(string(rest)))
 		return nil
@@ -132,8 +133,12 @@ func (s *Store) PushSights(ctx context.Context, app chat.AppID, t chat.ChannelTy
 	sights := make([]store.PushSight, len(users))
 	err = s.eachOfUsers(spaceDevice, app, users, order, func(i int, rest, value []byte) error {
 		d, err := decodeDevice(string(rest), value)
+		if err != nil {
+			s.passOver("device", append(appendDevicePrefix(nil, app, users[i]), rest...))
+			return nil
+		}
 		sights[i].Cursors = append(sights[i].Cursors, d)
-		return err
+		return nil
 	})
 	if err != nil {
 		return nil, err
@@ -167,12 +172,15 @@ func (s *Store) sightUsers(sights []store.PushSight, app chat.AppID, users []str
 	for _, i := range order {
 		key = appendUserKey(key[:0], spaceUser, app, users[i])
 		if w.to(key); w.at(key) {
-			if sights[i].User, err = decodeUser(users[i], w.it.Value()); err != nil {
-				break
+			u, err := decodeUser(users[i], w.it.Value())
+			if err != nil {
+				s.passOver("user", key)
+				continue
 			}
+			sights[i].User = u
 		}
 	}
-	return w.end(err)
+	return w.end(nil)
 }
 
 // sightViews fills in the users' views of the channel and their preferences, and
@@ -187,27 +195,24 @@ func (s *Store) sightViews(sights []store.PushSight, app chat.AppID, t chat.Chan
 		if !w.ok {
 			break
 		}
-		var stamp chat.UID
 		key = appendPreferencesKey(key[:0], app, users[i])
 		if w.to(key); w.at(key) {
-			if sights[i].Preferences, stamp, err = decodePreferences(w.it.Value()); err != nil {
-				break
-			}
-			if stamp.Compare(newest) > 0 {
+			if p, stamp, err := decodePreferences(w.it.Value()); err != nil {
+				s.passOver("preferences", key)
+			} else if sights[i].Preferences = p; stamp.Compare(newest) > 0 {
 				newest = stamp
 			}
 		}
 		key = appendViewKey(key[:0], &store.ChannelRef{App: app, Owner: users[i], Type: t, Channel: channel})
 		if w.to(key); w.at(key) {
-			if sights[i].View, stamp, err = decodeView(w.it.Value()); err != nil {
-				break
-			}
-			if stamp.Compare(newest) > 0 {
+			if v, stamp, err := decodeView(w.it.Value()); err != nil {
+				s.passOver("view", key)
+			} else if sights[i].View = v; stamp.Compare(newest) > 0 {
 				newest = stamp
 			}
 		}
 	}
-	return newest, w.end(err)
+	return newest, w.end(nil)
 }
 
 // sightMarks fills in the marks on each user's message, and gives the newest commit
@@ -230,7 +235,8 @@ func (s *Store) sightMarks(sights []store.PushSight, app chat.AppID, t chat.Chan
 		for w.to(key); w.under(key); w.next() {
 			m, stamp, err := decodeMark(w.it.Key()[len(key)-uidLen:], w.it.Value())
 			if err != nil {
-				return newest, w.end(err)
+				s.passOver("mark", w.it.Key())
+				continue
 			}
 			if stamp.Compare(newest) > 0 {
 				newest = stamp
