@@ -20,14 +20,14 @@ import (
 )
 
 var provider = golden.Provider{
-	Sim: pushtest.NewHONOR, New: New, Grants: true,
+	Sim: pushtest.NewHONOR, New: New, Speaks: true, Badge: true,
+	Grants: true, Life: 55 * time.Minute, Good: time.Hour, Refusals: golden.OAuth,
 	Spoil: func(c *chat.PushCredential) { c.Fields["clientSecret"] = "wrong" },
 }
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestFaults(t *testing.T) { provider.Faults(t) }
-func TestAccess(t *testing.T) { provider.Access(t) }
+func TestProvider(t *testing.T) { provider.All(t) }
 
 func TestProvoke(t *testing.T) {
 	all := maps.Clone(classes)
@@ -44,33 +44,17 @@ const image = `{"title":"you have a new message.","pushConfigs":[{"HONOR":{"impo
 func TestReceived(t *testing.T) {
 	t.Parallel()
 	for name, ext := range map[string]string{"received.txt": "", "received-sender.txt": image} {
-		r := provider.Start(t, golden.Options{Credential: func(c *chat.PushCredential) {
+		provider.Received(t, name, "received-token.txt", golden.Options{Credential: func(c *chat.PushCredential) {
 			c.Fields["badgeClass"], c.Fields["intent"] = "com.example.app.MainActivity", "#Intent;S.from=push;end"
 			c.Fields["importance"], c.Fields["testMessages"] = "LOW", "1"
-		}})
-		n := golden.Example(t, golden.Token)
-		if ext != "" {
-			n = golden.With(t, golden.Token, ext)
-		}
-		a := r.Send(context.Background(), []*push.Notification{&n})
-		if len(a) != 1 || a[0].Class != push.Accepted || a[0].ID == "" || a[0].Cut != 0 {
-			t.Fatalf("%+v", a)
-		}
-		seen := r.Seen()
-		bearer := strings.TrimPrefix(seen[1].Request.Header.Get("Authorization"), "Bearer ")
-		if len(seen) != 2 || bearer == "" || strings.Contains(bearer, `\`) {
-			t.Fatalf("%d requests, with %q", len(seen), bearer)
-		}
-		f := r.Credential.Fields
-		hide := map[string]string{bearer: "access token", f["clientSecret"]: "secret", f["clientId"]: "client", f["appId"]: "app"}
-		golden.CheckText(t, "received-token.txt", golden.Received(seen[0].Request, seen[0].Body, hide))
-		golden.CheckText(t, name, golden.Received(seen[1].Request, seen[1].Body, hide))
-
-		got := r.Sim.Screen(golden.Token)
-		if len(got) != 1 || got[0].Title != n.Title || got[0].Body != n.Body || got[0].Data != n.Data || got[0].Badge != 5 ||
-			!strings.Contains(got[0].Card, `"tId":"alice"`) || !got[0].Expires.Equal(n.Expires) {
-			t.Errorf("the phone shows %+v", got)
-		}
+		}}, func(n *push.Notification) {
+			if ext != "" {
+				n.Ext = golden.With(t, golden.Token, ext).Ext
+			}
+		}, func(r *golden.Rig) map[string]string {
+			f := r.Credential.Fields
+			return map[string]string{f["clientSecret"]: "secret", f["clientId"]: "client", f["appId"]: "app"}
+		})
 	}
 }
 
@@ -87,7 +71,6 @@ func TestCheck(t *testing.T) {
 	}
 	r = provider.Start(t, golden.Options{Credential: func(c *chat.PushCredential) {
 		c.Fields["appId"] = c.Fields["clientId"]
-		c.BaseURL += "/"
 	}})
 	if a := r.Check(context.Background()); a.Class != push.ConfigHalt || a.Code != "403" {
 		t.Errorf("%s %+v", a.Class, a)
@@ -120,43 +103,6 @@ func TestTokens(t *testing.T) {
 		if a := r.Tell(token); a.Class != want {
 			t.Errorf("%s: %s %+v", token, a.Class, a)
 		}
-	}
-	late, empty := golden.Example(t, golden.Token), golden.Example(t, "")
-	late.Expires = golden.Now
-	a := r.Send(context.Background(), []*push.Notification{&late, &empty})
-	if a[0].Code != "expired" || a[1].Code != "token" || a[0].Class != push.PayloadBad || a[1].Class != push.PayloadBad {
-		t.Errorf("%+v", a)
-	}
-}
-
-// A silent notification is data alone. One that comes again takes its own place,
-// and a recall takes that of what it recalls.
-func TestShown(t *testing.T) {
-	t.Parallel()
-	r := provider.Start(t, golden.Options{})
-	send := func(change func(*push.Notification)) {
-		t.Helper()
-		n := golden.Example(t, golden.Token)
-		change(&n)
-		if a := r.Send(context.Background(), []*push.Notification{&n})[0]; a.Class != push.Accepted {
-			t.Fatalf("%s %+v", a.Class, a)
-		}
-	}
-	send(func(n *push.Notification) { n.Silent, n.Title, n.Body = true, "", "" })
-	if got := r.Sim.Screen(golden.Token); len(got) != 0 {
-		t.Errorf("shown: %+v", got)
-	}
-	send(func(*push.Notification) {})
-	send(func(*push.Notification) {})
-	other := chat.NewUID(golden.Now.UnixMilli(), chat.Direct, 3, 8)
-	send(func(n *push.Notification) { n.UID, n.Title = other, "other" })
-	send(func(n *push.Notification) { n.UID, n.Removes, n.Title = other, n.UID, "recalled" })
-	got := r.Sim.Screen(golden.Token)
-	if len(got) != 2 || got[0].Title != "other" || got[1].Title != "recalled" || got[1].Removes == "" {
-		t.Errorf("shown: %+v", got)
-	}
-	if got := r.Sim.Log(golden.Token); len(got) != 5 {
-		t.Errorf("%d were taken", len(got))
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -17,45 +18,29 @@ import (
 )
 
 var provider = golden.Provider{
-	Sim: pushtest.NewHW, New: New, Grants: true,
+	Sim: pushtest.NewHW, New: New, Speaks: true, Badge: true,
+	Grants: true, Life: 55 * time.Minute, Good: time.Hour, Refusals: golden.OAuth,
 	Spoil: func(c *chat.PushCredential) { c.Fields["clientSecret"] = "wrong" },
 }
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestFaults(t *testing.T)  { provider.Faults(t) }
-func TestAccess(t *testing.T)  { provider.Access(t) }
+func TestProvider(t *testing.T) { provider.All(t) }
+
 func TestProvoke(t *testing.T) { provider.Provoke(t, classes) }
 
 // The requests as they come in, of an app that has said all that can be said.
 func TestReceived(t *testing.T) {
 	t.Parallel()
-	r := provider.Start(t, golden.Options{
+	provider.Received(t, "received.txt", "received-token.txt", golden.Options{
 		Sim: pushtest.Options{Seed: "golden"},
 		Credential: func(c *chat.PushCredential) {
 			c.Fields["category"], c.Fields["badgeClass"], c.Fields["channelId"] = "IM", "com.example.app.MainActivity", "chat"
 			c.Fields["intent"], c.Fields["importance"], c.Fields["testMessages"] = "#Intent;S.from=push;end", "LOW", "1"
 		},
+	}, nil, func(r *golden.Rig) map[string]string {
+		return map[string]string{r.Credential.Fields["clientSecret"]: "secret"}
 	})
-	n := golden.Example(t, golden.Token)
-	a := r.Send(context.Background(), []*push.Notification{&n})
-	if len(a) != 1 || a[0].Class != push.Accepted || a[0].ID == "" || a[0].Cut != 0 {
-		t.Fatalf("%+v", a)
-	}
-	seen := r.Seen()
-	bearer := strings.TrimPrefix(seen[1].Request.Header.Get("Authorization"), "Bearer ")
-	if len(seen) != 2 || bearer == "" || strings.Contains(bearer, `\`) {
-		t.Fatalf("%d requests, with %q", len(seen), bearer)
-	}
-	hide := map[string]string{bearer: "access token", r.Credential.Fields["clientSecret"]: "secret"}
-	golden.CheckText(t, "received-token.txt", golden.Received(seen[0].Request, seen[0].Body, hide))
-	golden.CheckText(t, "received.txt", golden.Received(seen[1].Request, seen[1].Body, hide))
-
-	got := r.Sim.Screen(golden.Token)
-	if len(got) != 1 || got[0].Title != n.Title || got[0].Body != n.Body || got[0].Data != n.Data || got[0].Badge != 5 ||
-		!strings.Contains(got[0].Card, `"tId":"alice"`) || !got[0].Expires.Equal(n.Expires) {
-		t.Errorf("the phone shows %+v", got)
-	}
 }
 
 // A credential with a project is for devices with HarmonyOS too, and one with a
@@ -64,7 +49,6 @@ func TestProject(t *testing.T) {
 	t.Parallel()
 	r := provider.Start(t, golden.Options{Credential: func(c *chat.PushCredential) {
 		c.Fields["clientId"], c.Fields["appId"] = c.Fields["appId"], "another"
-		c.BaseURL += "/"
 	}})
 	if a := r.Tell(golden.Token); a.Class != push.Accepted {
 		t.Fatalf("%s %+v", a.Class, a)
@@ -121,43 +105,6 @@ func TestTokens(t *testing.T) {
 		if a := r.Tell(token); a.Class != want {
 			t.Errorf("%s: %s %+v", token, a.Class, a)
 		}
-	}
-	late, empty := golden.Example(t, golden.Token), golden.Example(t, "")
-	late.Expires = golden.Now
-	a := r.Send(context.Background(), []*push.Notification{&late, &empty})
-	if a[0].Code != "expired" || a[1].Code != "token" || a[0].Class != push.PayloadBad || a[1].Class != push.PayloadBad {
-		t.Errorf("%+v", a)
-	}
-}
-
-// A silent notification is data alone. One that comes again takes its own place,
-// and a recall takes that of what it recalls.
-func TestShown(t *testing.T) {
-	t.Parallel()
-	r := provider.Start(t, golden.Options{})
-	send := func(change func(*push.Notification)) {
-		t.Helper()
-		n := golden.Example(t, golden.Token)
-		change(&n)
-		if a := r.Send(context.Background(), []*push.Notification{&n})[0]; a.Class != push.Accepted {
-			t.Fatalf("%s %+v", a.Class, a)
-		}
-	}
-	send(func(n *push.Notification) { n.Silent, n.Title, n.Body = true, "", "" })
-	if got := r.Sim.Screen(golden.Token); len(got) != 0 {
-		t.Errorf("shown: %+v", got)
-	}
-	send(func(*push.Notification) {})
-	send(func(*push.Notification) {})
-	other := chat.NewUID(golden.Now.UnixMilli(), chat.Direct, 3, 8)
-	send(func(n *push.Notification) { n.UID, n.Title = other, "other" })
-	send(func(n *push.Notification) { n.UID, n.Removes, n.Title = other, n.UID, "recalled" })
-	got := r.Sim.Screen(golden.Token)
-	if len(got) != 2 || got[0].Title != "other" || got[1].Title != "recalled" || got[1].Removes == "" {
-		t.Errorf("shown: %+v", got)
-	}
-	if got := r.Sim.Log(golden.Token); len(got) != 5 {
-		t.Errorf("%d were taken", len(got))
 	}
 }
 

@@ -10,9 +10,12 @@ import (
 	"crypto/x509"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/parleychat/parley/internal/push"
@@ -43,13 +46,16 @@ type Line struct {
 	conns     *conns // nil where the transport has its own
 	timeout   time.Duration
 	answer    int64
+
+	mu     sync.Mutex
+	open   map[*opened]struct{}
+	closed bool
 }
 
 // New makes a line. Nothing is connected before the first request.
 func New(o Options) *Line {
 	t := &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: o.Roots},
 		TLSHandshakeTimeout:    5 * time.Second,
 		MaxIdleConnsPerHost:    256,
@@ -73,11 +79,44 @@ func New(o Options) *Line {
 	if timeout <= 0 {
 		timeout = DefaultTimeout
 	}
-	l := &Line{transport: t, timeout: timeout, answer: int64(cmp.Or(o.Answer, MaxAnswer))}
+	l := &Line{transport: t, timeout: timeout, answer: int64(cmp.Or(o.Answer, MaxAnswer)), open: map[*opened]struct{}{}}
+	t.DialContext = l.dial
 	if o.Shared {
 		l.conns = &conns{transport: t, hosts: map[string]*host{}}
 	}
 	return l
+}
+
+var dialer = net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}
+
+// An opened connection is known to its line until it is closed.
+type opened struct {
+	net.Conn
+	line *Line
+}
+
+func (l *Line) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	c, err := dialer.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	o := &opened{c, l}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed { // the transport may dial for who has been served by another meanwhile
+		_ = c.Close()
+		return nil, net.ErrClosed
+	}
+	l.open[o] = struct{}{}
+	return o, nil
+}
+
+// Close implements net.Conn.
+func (o *opened) Close() error {
+	o.line.mu.Lock()
+	delete(o.line.open, o)
+	o.line.mu.Unlock()
+	return o.Conn.Close()
 }
 
 // Close lets the connections go.
@@ -86,6 +125,15 @@ func (l *Line) Close() {
 		l.conns.close()
 	}
 	l.transport.CloseIdleConnections()
+	// One on which a request was given up a moment ago is not idle yet to the
+	// transport, which would keep it for as long as any.
+	l.mu.Lock()
+	l.closed = true
+	left := slices.Collect(maps.Keys(l.open))
+	l.mu.Unlock()
+	for _, o := range left {
+		_ = o.Close()
+	}
 }
 
 // An Answer of a provider.
@@ -138,6 +186,9 @@ func (l *Line) Do(ctx context.Context, address string, r *push.Request, header m
 		_, err = io.ReadFull(res.Body, a.Body)
 	} else {
 		a.Body, err = io.ReadAll(io.LimitReader(res.Body, l.answer))
+		if err == nil {
+			err = ctx.Err() // who sees us leave may end an answer as if that were all of it
+		}
 	}
 	if err != nil {
 		return nil, failed(ctx, err)

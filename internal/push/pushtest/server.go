@@ -46,8 +46,20 @@ func (s *Server) Serve(sim *Sim, address string) (string, error) {
 			sim.mu.Unlock()
 			return context.WithValue(ctx, connKey{}, new(conn))
 		},
+		ConnState: func(_ net.Conn, state http.ConnState) {
+			open := 0
+			switch state {
+			case http.StateNew:
+				open = 1
+			case http.StateClosed, http.StateHijacked:
+				open = -1
+			}
+			sim.mu.Lock()
+			sim.stats.Open += open
+			sim.mu.Unlock()
+		},
 	}
-	h.Protocols.SetHTTP2(true)
+	h.Protocols.SetHTTP2(!sim.options.HTTP1)
 	h.Protocols.SetHTTP1(!sim.kind.http2())
 	s.mu.Lock()
 	s.live = append(s.live, h)

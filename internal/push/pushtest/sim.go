@@ -31,6 +31,8 @@ type Options struct {
 	// Streams is how many requests there may be at once on one connection of HTTP/2;
 	// 1000 when 0.
 	Streams int
+	// HTTP1 has nothing newer spoken than HTTP/1, as by most of the providers.
+	HTTP1 bool
 	// Images says whether a provider that looks at images first lets one pass; all do
 	// when nil.
 	Images func(link string) bool
@@ -100,6 +102,7 @@ type Stats struct {
 	Faults    int `json:"faults"`    // requests that met a fault
 	Protocol1 int `json:"protocol1"` // requests over HTTP/1
 	Conns     int `json:"conns"`     // connections made
+	Open      int `json:"open"`      // connections there are
 }
 
 // Stats are the counts so far.
