@@ -2,6 +2,8 @@ package golden
 
 import (
 	"bufio"
+	"cmp"
+	"crypto/x509"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,7 +14,11 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/parleychat/parley/internal/push"
+	"github.com/parleychat/parley/internal/push/line"
+	"github.com/parleychat/parley/internal/push/pushtest"
 )
 
 // simulate is set for a process that is a simulator and no test.
@@ -117,4 +123,59 @@ func Tokens(n int, format string) []string {
 		tokens[i] = strings.TrimSpace(fmt.Sprintf(format, i+1))
 	}
 	return tokens
+}
+
+// forBench is a simulator that two processes can have in common.
+func (p Provider) forBench() *pushtest.Sim {
+	return p.Sim(pushtest.Options{Strangers: true, Forget: true, Seed: Seed})
+}
+
+// Main runs a package's tests, after which nothing may be running, or serves the
+// simulator to a benchmark in another process.
+func (p Provider) Main(m *testing.M) {
+	if !Simulate(func() (string, []byte) {
+		server, err := pushtest.NewServer()
+		if err != nil {
+			panic(err)
+		}
+		address, err := server.Serve(p.forBench(), "127.0.0.1:0")
+		if err != nil {
+			panic(err)
+		}
+		return address, server.CA
+	}) {
+		goleak.VerifyTestMain(m)
+	}
+}
+
+// Bench is what a push costs. "here" has the simulator in the same process, "apart" in
+// one of its own, so that its cost is not counted.
+func (p Provider) Bench(b *testing.B) {
+	bench := func(b *testing.B, a push.Adapter, inFlight int) {
+		n := Example(b, "")
+		n.To.Environment, n.Expires = p.Phone.Environment, time.Time{}
+		Bench(b, a, inFlight, n, Tokens(20_000, cmp.Or(p.Many, "phone-%d")))
+	}
+	b.Run("here", func(b *testing.B) {
+		r := p.Start(b, Options{Sim: pushtest.Options{Strangers: true, Forget: true, Now: time.Now}})
+		bench(b, r.Adapter, 256)
+	})
+	for name, inFlight := range map[string]int{"apart": 256, "apart, 1000": 1000, "apart, 16": 16} {
+		b.Run(name, func(b *testing.B) {
+			address, ca, end := Apart(b)
+			roots := x509.NewCertPool()
+			roots.AppendCertsFromPEM(ca)
+			c := p.forBench().Credential(address)
+			if p.Set != nil {
+				p.Set(&c)
+			}
+			a, err := p.New(&c, line.Options{Roots: roots}, time.Now)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.Cleanup(a.Close)
+			bench(b, a, inFlight)
+			b.ReportMetric(float64(end().Microseconds())/float64(b.N), "peer-µs/push")
+		})
+	}
 }

@@ -773,3 +773,11 @@ func (r *Rig) Refuses(t *testing.T, n *push.Notification, code func(status int, 
 		t.Errorf("something got through: %+v", got)
 	}
 }
+
+// Want reports an attempt that did not come to this.
+func Want(t testing.TB, what string, got push.Result, class push.Class, code string) {
+	t.Helper()
+	if got.Class != class || got.Code != code {
+		t.Errorf("%s: %s %s, want %s %s", what, got.Class, got.Code, class, code)
+	}
+}

@@ -1,17 +1,12 @@
-package vivo_test
+package vivo
 
 import (
-	"context"
 	"crypto/md5"
 	"encoding/hex"
 	"fmt"
-	"net"
-	"net/http"
-	"net/http/httptest"
+	"maps"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,249 +17,145 @@ import (
 	"github.com/parleychat/parley/internal/push/golden"
 	"github.com/parleychat/parley/internal/push/line"
 	"github.com/parleychat/parley/internal/push/pushtest"
-	"github.com/parleychat/parley/internal/push/vivo"
 )
 
-const token = "token"
-
-// A world is a simulator that is served, and an adapter that knows it.
-type world struct {
-	*pushtest.Sim
-	adapter    push.Adapter
-	address    string
-	roots      line.Options
-	credential chat.PushCredential
-
-	mu  sync.Mutex
-	now time.Time
+var provider = golden.Provider{
+	Sim: pushtest.NewVIVO, New: New,
+	Spoil:  func(c *chat.PushCredential) { c.Fields["appSecret"] = "hush" },
+	Grants: true, Life: renewal, Good: lifetime,
+	Bearer: func(s golden.Seen) string { return s.Request.Header.Get("authToken") },
+	Otherwise: map[string]golden.Outcome{
+		"wait until":    {Class: push.Retry, Code: "http 503", After: time.Minute},
+		"wait for days": {Class: push.Retry, Code: "http 503", After: push.MaxRetryAfter},
+	},
+	Refusals: map[string]golden.Refusal{
+		"down":         {Fault: pushtest.Fault{Reset: true}, Outcome: golden.Outcome{Class: push.Retry, Code: "transport"}},
+		"a page":       {Fault: pushtest.Fault{Status: 502, Body: "<html>"}, Outcome: golden.Outcome{Class: push.Retry, Code: "http 502"}},
+		"busy":         {Fault: pushtest.Fault{Status: 503, Header: map[string]string{"Retry-After": "7"}}, Outcome: golden.Outcome{Class: push.Retry, Code: "http 503", After: 7 * time.Second}},
+		"says nothing": {Fault: pushtest.Fault{Status: 200}, Outcome: golden.Outcome{Class: push.Retry, Code: "unreadable"}},
+		"no token":     {Fault: pushtest.Fault{Status: 200, Body: `{"result":0}`}, Outcome: golden.Outcome{Class: push.Retry, Code: "unreadable"}},
+		"not a token":  {Fault: pushtest.Fault{Status: 200, Body: `{"result":0,"authToken":"a\nb"}`}, Outcome: golden.Outcome{Class: push.Retry, Code: "unreadable"}},
+		"forbidden":    {Fault: pushtest.Fault{Status: 403}, Outcome: golden.Outcome{Class: push.ConfigHalt, Code: "http 403"}},
+		"elsewhere":    {Fault: pushtest.Fault{Status: 302, Header: map[string]string{"Location": "https://127.0.0.1:1/"}}, Outcome: golden.Outcome{Class: push.ConfigHalt, Code: "http 302"}},
+		"refused":      {Fault: pushtest.Fault{Code: "10000"}, Outcome: golden.Outcome{Class: push.ConfigHalt, Code: "10000"}},
+		"too often":    {Fault: pushtest.Fault{Code: "10093"}, Outcome: golden.Outcome{Class: push.RetryAfter, Code: "10093"}},
+		"spent":        {Fault: pushtest.Fault{Code: "10070"}, Outcome: golden.Outcome{Class: push.QuotaDay, Code: "10070"}},
+		"unheard of":   {Fault: pushtest.Fault{Code: "4711"}, Outcome: golden.Outcome{Class: push.ConfigHalt, Code: "4711"}},
+		"of a device":  {Fault: pushtest.Fault{Code: "invalidUser 1"}, Outcome: golden.Outcome{Class: push.ConfigHalt, Code: "invalidUser 1"}},
+	},
 }
 
-func (w *world) time() time.Time {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.now
-}
+const token = golden.Token
 
-func (w *world) pass(d time.Duration) {
-	w.mu.Lock()
-	w.now = w.now.Add(d)
-	w.mu.Unlock()
-}
+func TestMain(m *testing.M)          { provider.Main(m) }
+func TestProvider(t *testing.T)      { provider.All(t) }
+func BenchmarkProvider(b *testing.B) { provider.Bench(b) }
 
-func newWorld(t *testing.T, o pushtest.Options) *world {
-	t.Helper()
-	w := &world{now: golden.Now}
-	o.Now = w.time
-	w.Sim = pushtest.NewVIVO(o)
-	w.Register(pushtest.Phone{Token: token})
-	server, err := pushtest.NewServer()
-	if err != nil {
-		t.Fatal(err)
+// Every code, given by the simulator, is of its class.
+func TestProvoke(t *testing.T) {
+	all := push.Classes{"77": {Class: push.PayloadBad, Unknown: true}, "invalidUser 9": {Class: push.PayloadBad, Unknown: true}}
+	maps.Copy(all, classes)
+	for status, r := range users {
+		all["invalidUser "+status] = r
 	}
-	if w.address, err = server.Serve(w.Sim, "127.0.0.1:0"); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Close)
-	w.roots = line.Options{Roots: server.Roots}
-	w.credential = w.Credential(w.address)
-	if err := w.credential.Check(); err != nil {
-		t.Fatal(err)
-	}
-	w.adapter = w.with(t, w.credential, w.roots)
-	return w
-}
-
-// with is another adapter, of this credential.
-func (w *world) with(t *testing.T, c chat.PushCredential, o line.Options) push.Adapter {
-	t.Helper()
-	a, err := vivo.New(&c, o, w.time)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(a.Close)
-	return a
-}
-
-func send(t *testing.T, a push.Adapter, n push.Notification) push.Attempt {
-	t.Helper()
-	attempts := a.Send(t.Context(), []*push.Notification{&n})
-	if len(attempts) != 1 {
-		t.Fatalf("%d attempts", len(attempts))
-	}
-	return attempts[0]
-}
-
-func want(t *testing.T, what string, got push.Result, class push.Class, code string) {
-	t.Helper()
-	if got.Class != class || got.Code != code {
-		t.Errorf("%s: %s %s, want %s %s", what, got.Class, got.Code, class, code)
-	}
+	provider.Provoke(t, all)
 }
 
 // The request as it arrives, and what the phone makes of it.
-func TestExample(t *testing.T) {
+func TestReceived(t *testing.T) {
 	t.Parallel()
-	var mu sync.Mutex
-	var seen []string
-	sim := pushtest.NewVIVO(pushtest.Options{
-		Now: func() time.Time { return golden.Now }, Seed: "vivo",
-		Seen: func(r *http.Request, body string) {
-			mu.Lock()
-			defer mu.Unlock()
-			hide := map[string]string{}
-			if access := r.Header.Get("authToken"); access != "" {
-				hide[access] = "access token"
-			}
-			seen = append(seen, golden.Received(r, body, hide))
-		},
-	})
-	sim.Register(pushtest.Phone{Token: token})
-	s := httptest.NewUnstartedServer(sim)
-	var open atomic.Int32
-	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
-		switch state {
-		case http.StateNew:
-			open.Add(1)
-		case http.StateClosed:
-			open.Add(-1)
-		}
-	}
-	s.StartTLS()
-	defer s.Close()
-	c := sim.Credential(s.URL)
-	a, err := vivo.New(&c, line.Options{Roots: s.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs}, sim.Now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want(t, "the example", send(t, a, golden.Example(t, token)).Result, push.Accepted, "0")
-	golden.CheckText(t, "exchange.txt", strings.Join(seen, "\n"))
-
-	screen := sim.Screen(token)
-	if len(screen) != 1 {
-		t.Fatalf("%d on the screen", len(screen))
-	}
-	n := screen[0]
-	if n.Title != "you have a new message." || n.Body != `1 < 2 & "so" on 👍🏽` || n.Data != `{"order":17}` || !strings.Contains(n.Card, `"fId":"alice"`) ||
-		n.Badge != -1 || n.Key == "" || n.Request == "" || n.ID != "1" || !n.Expires.Equal(golden.Now.Add(36*time.Hour-10*time.Second)) {
+	r := provider.Received(t, "received.txt", "received-token.txt", golden.Options{Sim: pushtest.Options{Seed: "vivo"}}, nil, nil)
+	if n := r.Sim.Screen(token)[0]; n.ID != "1" || n.Request == "" {
 		t.Errorf("%+v", n)
-	}
-	// Told again, it takes its own place.
-	want(t, "again", send(t, a, golden.Example(t, token)).Result, push.Accepted, "0")
-	if screen := sim.Screen(token); len(screen) != 1 || len(sim.Log(token)) != 2 {
-		t.Errorf("%d on the screen", len(screen))
-	}
-	if open.Load() == 0 {
-		t.Error("the connection was not kept")
-	}
-	a.Close()
-	for deadline := time.Now().Add(5 * time.Second); open.Load() != 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d connections after Close", open.Load())
-		}
 	}
 }
 
-// Every code, given by the simulator, is of its class.
-func TestCodes(t *testing.T) {
+// No more access tokens are asked for than vivo gives.
+func TestAuthRate(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, pushtest.Options{})
-	want(t, "good", send(t, w.adapter, golden.Example(t, token)).Result, push.Accepted, "0")
-	for code, class := range map[string]push.Class{
-		"10302": push.TokenDead, "10000": push.ConfigHalt, "10094": push.ConfigHalt, "10200": push.ConfigHalt, "10209": push.ConfigHalt,
-		"10070": push.QuotaDay, "10073": push.QuotaDay, "10071": push.UserCap, "10072": push.RetryAfter, "10093": push.RetryAfter,
-		"10085": push.PayloadBad, "10104": push.PayloadBad, "77": push.PayloadBad,
-		"invalidUser 1": push.TokenDead, "invalidUser 2": push.TokenStrike, "invalidUser 3": push.TokenStrike, "invalidUser 4": push.ConfigHalt,
-		"invalidUser 9": push.PayloadBad,
-	} {
-		mend := w.Fail(pushtest.Fault{Code: code})
-		r := send(t, w.adapter, golden.Example(t, token)).Result
-		mend()
-		want(t, "fault", r, class, code)
-		if r.Unknown != (code == "77" || code == "invalidUser 9") {
-			t.Errorf("%s: unknown is %t", code, r.Unknown)
+	w := provider.Start(t, golden.Options{})
+	w.Sim.Fail(pushtest.Fault{Auth: true, Code: "10093"})
+	for range 20 {
+		if r := w.Tell(token); r.Class != push.RetryAfter {
+			t.Errorf("%+v", r)
 		}
-		w.pass(time.Second) // so that there may be access tokens again
+	}
+	if n := w.Sim.Stats().Auths; n != authsPerSecond {
+		t.Errorf("asked %d times within a second", n)
 	}
 }
 
 // What the simulator refuses of itself.
 func TestRefused(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, pushtest.Options{Daily: 3, Strict: true})
-	w.Register(pushtest.Phone{Token: "off", Off: true})
-	w.Remove("gone")
+	w := provider.Start(t, golden.Options{Sim: pushtest.Options{Daily: 3, Strict: true}})
+	w.Sim.Register(pushtest.Phone{Token: "off", Off: true})
+	w.Sim.Remove("gone")
 	operational := func(token string) push.Notification {
 		return golden.With(t, token, `{"pushConfigs":[{"VIVO":{"classification":0}}]}`)
 	}
-	want(t, "a stranger", send(t, w.adapter, golden.Example(t, "stranger")).Result, push.TokenDead, "10302")
-	want(t, "gone", send(t, w.adapter, golden.Example(t, "gone")).Result, push.TokenDead, "invalidUser 1")
-	want(t, "off", send(t, w.adapter, golden.Example(t, "off")).Result, push.TokenStrike, "invalidUser 2")
+	golden.Want(t, "a stranger", golden.Try(w.Adapter, golden.Example(t, "stranger")).Result, push.TokenDead, "10302")
+	golden.Want(t, "gone", golden.Try(w.Adapter, golden.Example(t, "gone")).Result, push.TokenDead, "invalidUser 1")
+	golden.Want(t, "off", golden.Try(w.Adapter, golden.Example(t, "off")).Result, push.TokenStrike, "invalidUser 2")
 	n := golden.With(t, token, `{}`)
 	n.Body = "Test"
-	want(t, "test text", send(t, w.adapter, n).Result, push.PayloadBad, "10085")
+	golden.Want(t, "test text", golden.Try(w.Adapter, n).Result, push.PayloadBad, "10085")
 	n.Body = "4711"
-	want(t, "no text", send(t, w.adapter, n).Result, push.PayloadBad, "10104")
+	golden.Want(t, "no text", golden.Try(w.Adapter, n).Result, push.PayloadBad, "10104")
 	n = golden.With(t, token, `{"pushConfigs":[{"VIVO":{"classification":0,"category":"IM"}}]}`)
-	want(t, "another category", send(t, w.adapter, n).Result, push.PayloadBad, "10101")
+	golden.Want(t, "another category", golden.Try(w.Adapter, n).Result, push.PayloadBad, "10101")
 
 	// Two operational ones a day. vivo takes more, and does not show them.
 	for range 3 {
-		want(t, "operational", send(t, w.adapter, operational(token)).Result, push.Accepted, "0")
+		golden.Want(t, "operational", golden.Try(w.Adapter, operational(token)).Result, push.Accepted, "0")
 	}
-	if n := len(w.Log(token)); n != 2 {
+	if n := len(w.Sim.Log(token)); n != 2 {
 		t.Errorf("%d came through", n)
 	}
-	want(t, "too many", send(t, w.adapter, operational("stranger")).Result, push.TokenDead, "10302")
-	want(t, "too many", send(t, w.adapter, operational(token)).Result, push.QuotaDay, "10070")
+	golden.Want(t, "too many", golden.Try(w.Adapter, operational("stranger")).Result, push.TokenDead, "10302")
+	golden.Want(t, "too many", golden.Try(w.Adapter, operational(token)).Result, push.QuotaDay, "10070")
 	for range 3 {
-		want(t, "system", send(t, w.adapter, golden.With(t, token, `{}`)).Result, push.Accepted, "0")
+		golden.Want(t, "system", golden.Try(w.Adapter, golden.With(t, token, `{}`)).Result, push.Accepted, "0")
 	}
-	want(t, "too many", send(t, w.adapter, golden.With(t, token, `{}`)).Result, push.QuotaDay, "10073")
-	w.pass(8 * time.Hour) // it is midnight there
+	golden.Want(t, "too many", golden.Try(w.Adapter, golden.With(t, token, `{}`)).Result, push.QuotaDay, "10073")
+	w.Pass(8 * time.Hour) // it is midnight there
 	n = operational(token)
 	n.Expires = time.Time{}
-	want(t, "at night", send(t, w.adapter, n).Result, push.UserCap, "10071")
+	golden.Want(t, "at night", golden.Try(w.Adapter, n).Result, push.UserCap, "10071")
 	n = golden.With(t, token, `{}`)
 	n.Expires = time.Time{}
-	want(t, "a new day", send(t, w.adapter, n).Result, push.Accepted, "0")
+	golden.Want(t, "a new day", golden.Try(w.Adapter, n).Result, push.Accepted, "0")
 
-	c := w.credential
-	c.Fields = map[string]string{"appId": c.Fields["appId"], "appKey": c.Fields["appKey"], "appSecret": c.Fields["appSecret"], "pushMode": "1"}
-	test := w.with(t, c, w.roots)
-	want(t, "no device for tests", send(t, test, n).Result, push.ConfigHalt, "invalidUser 4")
-	w.Register(pushtest.Phone{Token: "test", Test: true})
+	test := w.With(t, w.Roots, func(c *chat.PushCredential) {
+		c.Fields["pushMode"] = "1"
+		delete(c.Fields, "classification")
+		delete(c.Fields, "category")
+	})
+	golden.Want(t, "no device for tests", golden.Try(test, n).Result, push.ConfigHalt, "invalidUser 4")
+	w.Sim.Register(pushtest.Phone{Token: "test", Test: true})
 	n.To.Token = "test"
-	want(t, "one for tests", send(t, test, n).Result, push.Accepted, "0")
+	golden.Want(t, "one for tests", golden.Try(test, n).Result, push.Accepted, "0")
 }
 
 // What is wrong with the credential stops the lane, and Check says so.
 func TestCredential(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, pushtest.Options{})
-	want(t, "good", w.adapter.Check(t.Context()), push.Accepted, "0")
+	w := provider.Start(t, golden.Options{})
+	golden.Want(t, "good", w.Adapter.Check(t.Context()), push.Accepted, "0")
 	for field, c := range map[string]struct{ value, code string }{
 		"appSecret": {"hush", "10206"}, "appKey": {"other", "10201"}, "appId": {"7", "10205"},
 	} {
-		bad := w.credential
-		bad.Fields = map[string]string{}
-		for name, v := range w.credential.Fields {
-			bad.Fields[name] = v
-		}
-		bad.Fields[field] = c.value
-		a := w.with(t, bad, w.roots)
-		want(t, field, send(t, a, golden.Example(t, token)).Result, push.ConfigHalt, c.code)
-		want(t, field, a.Check(t.Context()), push.ConfigHalt, c.code)
+		a := w.With(t, w.Roots, func(bad *chat.PushCredential) { bad.Fields[field] = c.value })
+		golden.Want(t, field, golden.Try(a, golden.Example(t, token)).Result, push.ConfigHalt, c.code)
+		golden.Want(t, field, a.Check(t.Context()), push.ConfigHalt, c.code)
 	}
-	w.mu.Lock()
-	w.now = golden.Now
-	w.mu.Unlock()
-	late, err := vivo.New(&w.credential, w.roots, func() time.Time { return golden.Now.Add(11 * time.Minute) })
+	late, err := New(&w.Credential, w.Roots, func() time.Time { return golden.Now.Add(11 * time.Minute) })
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer late.Close()
-	want(t, "a clock that is wrong", late.Check(t.Context()), push.ConfigHalt, "10207")
-	if _, err := vivo.New(&chat.PushCredential{Fields: map[string]string{"appId": "x"}}, line.Options{}, time.Now); err == nil || err.Error() != "appId: must be a number" {
+	golden.Want(t, "a clock that is wrong", late.Check(t.Context()), push.ConfigHalt, "10207")
+	if _, err := New(&chat.PushCredential{Fields: map[string]string{"appId": "x"}}, line.Options{}, time.Now); err == nil || err.Error() != "appId: must be a number" {
 		t.Error(err)
 	}
 	for field, value := range map[string]string{"appId": "x", "classification": "2", "pushMode": "yes"} {
@@ -276,153 +167,16 @@ func TestCredential(t *testing.T) {
 	}
 }
 
-// What answers in place of vivo's own.
-func TestCheckTransport(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, pushtest.Options{})
-	for _, c := range []struct {
-		fault pushtest.Fault
-		class push.Class
-		code  string
-	}{
-		{pushtest.Fault{Auth: true, Status: 502, Body: "<html>"}, push.Retry, "http 502"},
-		{pushtest.Fault{Auth: true, Status: 503, Header: map[string]string{"Retry-After": "7"}}, push.Retry, "http 503"},
-		{pushtest.Fault{Auth: true, Status: 200}, push.Retry, "unreadable"},
-		{pushtest.Fault{Auth: true, Status: 200, Body: `{"result":0}`}, push.Retry, "unreadable"},
-		{pushtest.Fault{Auth: true, Status: 403}, push.ConfigHalt, "http 403"},
-		{pushtest.Fault{Auth: true, Code: "10000"}, push.ConfigHalt, "10000"},
-		{pushtest.Fault{Auth: true, Code: "10093"}, push.RetryAfter, "10093"},
-		{pushtest.Fault{Auth: true, Code: "4711"}, push.ConfigHalt, "4711"},
-		{pushtest.Fault{Auth: true, Code: "invalidUser 1"}, push.ConfigHalt, "invalidUser 1"},
-	} {
-		mend := w.Fail(c.fault)
-		r := send(t, w.adapter, golden.Example(t, token)).Result
-		mend()
-		want(t, fmt.Sprintf("%+v", c.fault), r, c.class, c.code)
-		w.pass(time.Second)
-	}
-	if n := w.Stats().Requests; n != 0 {
-		t.Errorf("%d were sent without an access token", n)
-	}
-	// No more of them are asked for than vivo gives.
-	w.Fail(pushtest.Fault{Auth: true, Code: "10093"})
-	before := w.Stats().Auths
-	for range 20 {
-		if r := send(t, w.adapter, golden.Example(t, token)).Result; r.Class != push.RetryAfter {
-			t.Errorf("%+v", r)
-		}
-	}
-	if n := w.Stats().Auths - before; n > 10 {
-		t.Errorf("asked %d times within a second", n)
-	}
-}
-
-// One access token does for all, and one more when it is void.
-func TestToken(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, pushtest.Options{})
-	all := func() {
-		t.Helper()
-		var wg sync.WaitGroup
-		for i := range 100 {
-			wg.Go(func() {
-				n := golden.Example(t, token)
-				n.UID = chat.NewUID(golden.Now.UnixMilli(), chat.Direct, 1, uint32(i))
-				want(t, "one of many", send(t, w.adapter, n).Result, push.Accepted, "0")
-			})
-		}
-		wg.Wait()
-	}
-	all()
-	w.Revoke()
-	all()
-	if n := w.Stats().Auths; n != 2 {
-		t.Errorf("%d access tokens", n)
-	}
-	if n := len(w.Screen(token)); n != 100 {
-		t.Errorf("%d on the screen", n)
-	}
-	n := golden.Example(t, token)
-	n.Expires = time.Time{}
-	w.pass(89 * time.Minute)
-	want(t, "soon", send(t, w.adapter, n).Result, push.Accepted, "0")
-	if n := w.Stats().Auths; n != 2 {
-		t.Errorf("%d access tokens after 89 minutes", n)
-	}
-	w.pass(time.Minute)
-	want(t, "later", send(t, w.adapter, n).Result, push.Accepted, "0")
-	if n := w.Stats().Auths; n != 3 {
-		t.Errorf("%d access tokens after 90 minutes", n)
-	}
-}
-
-// Whatever happens on the way is no reason to give up a token or a notification.
-func TestTransport(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, pushtest.Options{})
-	o := w.roots
-	o.Timeout = 200 * time.Millisecond
-	hasty := w.with(t, w.credential, o)
-	want(t, "good", send(t, w.adapter, golden.Example(t, token)).Result, push.Accepted, "0")
-	for _, c := range []struct {
-		fault pushtest.Fault
-		class push.Class
-		code  string
-		after time.Duration
-	}{
-		{pushtest.Fault{Reset: true}, push.Retry, "transport", 0},
-		{pushtest.Fault{Lost: true}, push.Retry, "transport", 0},
-		{pushtest.Fault{Status: 200}, push.Retry, "unreadable", 0},
-		{pushtest.Fault{Status: 200, Body: `{"result":0,"tas`}, push.Retry, "unreadable", 0},
-		{pushtest.Fault{Status: 502, Body: "<html>Bad gateway</html>"}, push.Retry, "http 502", 0},
-		{pushtest.Fault{Status: 503, Header: map[string]string{"Retry-After": "7"}}, push.Retry, "http 503", 7 * time.Second},
-		{pushtest.Fault{Status: 429, Header: map[string]string{"Retry-After": "7"}}, push.RetryAfter, "http 429", 7 * time.Second},
-		{pushtest.Fault{Status: 301, Header: map[string]string{"Location": "/message/send"}}, push.ConfigHalt, "http 301", 0},
-		{pushtest.Fault{Status: 307, Header: map[string]string{"Location": "/message/send"}}, push.ConfigHalt, "http 307", 0},
-	} {
-		before := w.Stats()
-		mend := w.Fail(c.fault)
-		r := send(t, w.adapter, golden.Example(t, token)).Result
-		mend()
-		want(t, fmt.Sprintf("%+v", c.fault), r, c.class, c.code)
-		if after := w.Stats(); r.After != c.after || after.Requests != before.Requests+1 {
-			t.Errorf("%+v: after %s, %d requests", c.fault, r.After, after.Requests-before.Requests)
-		}
-	}
-	// It may run out of time on the way, but not always.
-	r := send(t, hasty, golden.Example(t, token)).Result
-	for tries := 1; r.Code == "timeout" && tries < 100; tries++ {
-		r = send(t, hasty, golden.Example(t, token)).Result
-	}
-	want(t, "hasty", r, push.Accepted, "0")
-	for _, f := range []pushtest.Fault{{Hang: true}, {Status: 200, Drip: true}} {
-		mend := w.Fail(f)
-		want(t, fmt.Sprintf("%+v", f), send(t, hasty, golden.Example(t, token)).Result, push.Retry, "timeout")
-		mend()
-	}
-	w.Fail(pushtest.Fault{Hang: true})
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	n := golden.Example(t, token)
-	if r := w.adapter.Send(ctx, []*push.Notification{&n}); r[0].Class != push.Retry {
-		t.Errorf("%+v", r)
-	}
-	alone := w.with(t, w.credential, line.Options{})
-	want(t, "nobody vouches", send(t, alone, n).Result, push.Retry, "certificate")
-	n.Silent = true
-	want(t, "silent", send(t, w.adapter, n).Result, push.PayloadBad, "silent")
-}
-
 // The simulator knows a bad request from a good one.
 func TestSimulator(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, pushtest.Options{})
+	w := provider.Start(t, golden.Options{})
 	auth := func(change func(m map[string]any)) map[string]any {
-		m := map[string]any{"appId": number(w.credential.Fields["appId"]), "appKey": w.credential.Fields["appKey"], "timestamp": golden.Now.UnixMilli()}
-		sum := md5.Sum(fmt.Append(nil, w.credential.Fields["appId"], w.credential.Fields["appKey"], m["timestamp"], w.credential.Fields["appSecret"]))
+		m := map[string]any{"appId": number(w.Credential.Fields["appId"]), "appKey": w.Credential.Fields["appKey"], "timestamp": golden.Now.UnixMilli()}
+		sum := md5.Sum(fmt.Append(nil, w.Credential.Fields["appId"], w.Credential.Fields["appKey"], m["timestamp"], w.Credential.Fields["appSecret"]))
 		m["sign"] = hex.EncodeToString(sum[:])
 		change(m)
-		return w.post(t, "/message/auth", "", m)
+		return post(t, w, "/message/auth", "", m)
 	}
 	access, _ := auth(func(map[string]any) {})["authToken"].(string)
 	if access == "" {
@@ -441,14 +195,12 @@ func TestSimulator(t *testing.T) {
 		"in capitals":    {func(m map[string]any) { m["sign"] = strings.ToUpper(m["sign"].(string)) }, 10206},
 		"unknown member": {func(m map[string]any) { m["x"] = 1 }, 10101},
 	} {
-		w.pass(time.Second)
+		w.Pass(time.Second)
 		if r := auth(c.change); r["result"] != c.want {
 			t.Errorf("%s: %v, want %v", name, r, c.want)
 		}
 	}
-	w.mu.Lock()
-	w.now = golden.Now.Add(time.Minute)
-	w.mu.Unlock()
+	w.Pass(golden.Now.Add(time.Minute).Sub(w.Now()))
 	for i := range 11 {
 		if r := auth(func(map[string]any) {}); i == 10 && r["result"] != 10093.0 || i < 10 && r["result"] != 0.0 {
 			t.Errorf("%d: %v", i, r)
@@ -459,12 +211,12 @@ func TestSimulator(t *testing.T) {
 	message := func(change func(m map[string]any)) map[string]any {
 		requests++
 		m := map[string]any{
-			"appId": number(w.credential.Fields["appId"]), "regId": token, "notifyType": 4, "title": strings.Repeat("中", 20), "content": strings.Repeat("x", 100),
+			"appId": number(w.Credential.Fields["appId"]), "regId": token, "notifyType": 4, "title": strings.Repeat("中", 20), "content": strings.Repeat("x", 100),
 			"timeToLive": 60, "skipType": 1, "networkType": -1, "classification": 1, "category": "IM", "notifyId": 7,
 			"clientCustomMap": map[string]any{"a": "b"}, "requestId": strconv.Itoa(requests), "pushMode": 0,
 		}
 		change(m)
-		return w.post(t, "/message/send", access, m)
+		return post(t, w, "/message/send", access, m)
 	}
 	set := func(name string, value any) func(map[string]any) {
 		return func(m map[string]any) { m[name] = value }
@@ -489,7 +241,7 @@ func TestSimulator(t *testing.T) {
 	}{
 		"no app":             {without("appId"), 10094},
 		"another app":        {set("appId", 7), 10094},
-		"app as a text":      {set("appId", w.credential.Fields["appId"]), 10101},
+		"app as a text":      {set("appId", w.Credential.Fields["appId"]), 10101},
 		"no token":           {without("regId"), 10101},
 		"unknown token":      {set("regId", "other"), 10302},
 		"no title":           {without("title"), 10101},
@@ -524,17 +276,17 @@ func TestSimulator(t *testing.T) {
 		}
 	}
 	// The same name for two phones.
-	w.Register(pushtest.Phone{Token: "two"})
+	w.Sim.Register(pushtest.Phone{Token: "two"})
 	message(set("requestId", "same"))
 	if r := message(func(m map[string]any) { m["requestId"], m["regId"] = "same", "two" }); r["result"] != 10101.0 {
 		t.Errorf("%v", r)
 	}
 	for _, a := range []string{"", "x"} {
-		if r := w.post(t, "/message/send", a, map[string]any{}); r["result"] != 10000.0 {
+		if r := post(t, w, "/message/send", a, map[string]any{}); r["result"] != 10000.0 {
 			t.Errorf("%q: %v", a, r)
 		}
 	}
-	w.pass(24 * time.Hour)
+	w.Pass(24 * time.Hour)
 	if r := message(func(map[string]any) {}); r["result"] != 10000.0 {
 		t.Errorf("%v", r)
 	}
@@ -556,12 +308,12 @@ func number(s string) int64 {
 }
 
 // post sends JSON as it is and gives what came of it.
-func (w *world) post(t *testing.T, path, access string, m map[string]any) map[string]any {
+func post(t *testing.T, w *golden.Rig, path, access string, m map[string]any) map[string]any {
 	t.Helper()
-	l := line.New(w.roots)
+	l := line.New(w.Roots)
 	defer l.Close()
 	r := push.JSONRequest(path, push.JSON(m), 0)
-	a, err := l.Do(t.Context(), w.address, &r, map[string]string{"authToken": access})
+	a, err := l.Do(t.Context(), w.Credential.BaseURL, &r, map[string]string{"authToken": access})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -571,5 +323,3 @@ func (w *world) post(t *testing.T, path, access string, m map[string]any) map[st
 	}
 	return v
 }
-
-func TestMain(m *testing.M) { golden.Main(m) }
