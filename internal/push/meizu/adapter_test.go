@@ -1,17 +1,12 @@
-package meizu_test
+package meizu
 
 import (
-	"context"
 	"crypto/md5"
 	"encoding/hex"
 	"fmt"
-	"net"
-	"net/http"
-	"net/http/httptest"
+	"maps"
 	"net/url"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,245 +16,117 @@ import (
 	"github.com/parleychat/parley/internal/push"
 	"github.com/parleychat/parley/internal/push/golden"
 	"github.com/parleychat/parley/internal/push/line"
-	"github.com/parleychat/parley/internal/push/meizu"
 	"github.com/parleychat/parley/internal/push/pushtest"
 )
 
-const token = "token"
-
-func TestMain(m *testing.M) { golden.Main(m) }
-
-// A world is a simulator that is served, and an adapter that knows it.
-type world struct {
-	*pushtest.Sim
-	adapter    push.Adapter
-	address    string
-	roots      line.Options
-	credential chat.PushCredential
-
-	mu  sync.Mutex
-	now time.Time
+var provider = golden.Provider{
+	Sim: pushtest.NewMEIZU, New: New, LifeUnit: time.Hour,
+	Spoil: func(c *chat.PushCredential) { c.Fields["appSecret"] = "7" },
 }
 
-func (w *world) time() time.Time {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.now
-}
+const token = golden.Token
 
-func (w *world) pass(d time.Duration) {
-	w.mu.Lock()
-	w.now = w.now.Add(d)
-	w.mu.Unlock()
-}
+func TestMain(m *testing.M)          { provider.Main(m) }
+func TestProvider(t *testing.T)      { provider.All(t) }
+func BenchmarkProvider(b *testing.B) { provider.Bench(b) }
 
-func newWorld(t *testing.T, o pushtest.Options) *world {
-	t.Helper()
-	w := &world{now: golden.Now}
-	o.Now = w.time
-	w.Sim = pushtest.NewMEIZU(o)
-	w.Register(pushtest.Phone{Token: token})
-	server, err := pushtest.NewServer()
-	if err != nil {
-		t.Fatal(err)
+// Every code, given by the simulator, is of its class; and so is what is said of a
+// device, in either form.
+func TestProvoke(t *testing.T) {
+	unknown := push.Result{Class: push.PayloadBad, Unknown: true}
+	all := push.Classes{"77": unknown, "300": unknown}
+	maps.Copy(all, classes)
+	for code, r := range users {
+		r.Code = code
+		all["value "+code], all["token "+code] = r, r
 	}
-	if w.address, err = server.Serve(w.Sim, "127.0.0.1:0"); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Close)
-	w.roots = line.Options{Roots: server.Roots}
-	w.credential = w.Credential(w.address)
-	if err := w.credential.Check(); err != nil {
-		t.Fatal(err)
-	}
-	w.adapter = w.with(t, w.credential, w.roots)
-	return w
-}
-
-// with is another adapter, of this credential.
-func (w *world) with(t *testing.T, c chat.PushCredential, o line.Options) push.Adapter {
-	t.Helper()
-	a, err := meizu.New(&c, o, w.time)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(a.Close)
-	return a
-}
-
-func send(t *testing.T, a push.Adapter, n push.Notification) push.Attempt {
-	t.Helper()
-	attempts := a.Send(t.Context(), []*push.Notification{&n})
-	if len(attempts) != 1 {
-		t.Fatalf("%d attempts", len(attempts))
-	}
-	return attempts[0]
-}
-
-func want(t *testing.T, what string, got push.Result, class push.Class, code string) {
-	t.Helper()
-	if got.Class != class || got.Code != code {
-		t.Errorf("%s: %s %s, want %s %s", what, got.Class, got.Code, class, code)
-	}
+	unknown.Code = "78"
+	all["value 78"], all["token 78"] = unknown, unknown
+	provider.Provoke(t, all)
 }
 
 // The request as it arrives, and what the phone makes of it.
-func TestExample(t *testing.T) {
+func TestReceived(t *testing.T) {
 	t.Parallel()
-	var mu sync.Mutex
-	var seen []string
-	sim := pushtest.NewMEIZU(pushtest.Options{
-		Now: func() time.Time { return golden.Now }, Seed: "meizu",
-		Seen: func(r *http.Request, body string) {
-			mu.Lock()
-			defer mu.Unlock()
-			seen = append(seen, golden.Received(r, body, nil))
-		},
-	})
-	sim.Register(pushtest.Phone{Token: token})
-	s := httptest.NewUnstartedServer(sim)
-	var open atomic.Int32
-	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
-		switch state {
-		case http.StateNew:
-			open.Add(1)
-		case http.StateClosed:
-			open.Add(-1)
-		}
-	}
-	s.StartTLS()
-	defer s.Close()
-	c := sim.Credential(s.URL)
-	a, err := meizu.New(&c, line.Options{Roots: s.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs}, sim.Now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want(t, "the example", send(t, a, golden.Example(t, token)).Result, push.Accepted, "200")
-	golden.CheckText(t, "exchange.txt", strings.Join(seen, "\n"))
-
-	screen := sim.Screen(token)
-	if len(screen) != 1 {
-		t.Fatalf("%d on the screen", len(screen))
-	}
-	n := screen[0]
-	if n.Title != "you have a new message." || n.Body != `1 < 2 & "so" on 👍🏽` || n.Data != `{"order":17}` || !strings.Contains(n.Card, `"fId":"alice"`) ||
-		n.Badge != -1 || len(n.Key) != 8 || n.ID != "NS1" || !n.Expires.Equal(golden.Now.Add(35*time.Hour)) {
+	r := provider.Received(t, "received.txt", "", golden.Options{Sim: pushtest.Options{Seed: "meizu"}}, nil, nil)
+	if n := r.Sim.Screen(token)[0]; n.ID != "NS1" || len(n.Key) != 8 {
 		t.Errorf("%+v", n)
 	}
-	// Told again, it takes its own place. What is long is read unfolded, and is
-	// signed as it is.
-	long := golden.Example(t, token)
+	// What is long is read unfolded, and is signed as it is.
+	long := r.Example(token)
 	long.Body = strings.Repeat("é&=+% 中", 100)
-	want(t, "again", send(t, a, long).Result, push.Accepted, "200")
-	if screen := sim.Screen(token); len(screen) != 1 || screen[0].Body != long.Body {
+	golden.Want(t, "long", r.Try(long).Result, push.Accepted, "200")
+	if screen := r.Sim.Screen(token); len(screen) != 1 || screen[0].Body != long.Body {
 		t.Errorf("%+v", screen)
 	}
 	// What pushExt calls 2.
-	want(t, "public", send(t, a, golden.With(t, token, `{"pushConfigs":[{"MEIZU":{"noticeMsgType":2}}]}`)).Result, push.Accepted, "200")
-	mu.Lock()
-	if !strings.Contains(seen[len(seen)-1], `"noticeMsgType": 0`) {
-		t.Error(seen[len(seen)-1])
-	}
-	mu.Unlock()
-	if open.Load() == 0 {
-		t.Error("the connection was not kept")
-	}
-	a.Close()
-	for deadline := time.Now().Add(5 * time.Second); open.Load() != 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d connections after Close", open.Load())
-		}
-	}
-}
-
-// Every code, given by the simulator, is of its class.
-func TestCodes(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, pushtest.Options{})
-	for code, class := range map[string]push.Class{
-		"1003": push.Retry, "1001": push.Retry, "500": push.Retry, "110010": push.RetryAfter, "110019": push.QuotaDay, "110051": push.QuotaDay,
-		"1006": push.ConfigHalt, "110000": push.ConfigHalt, "110001": push.ConfigHalt, "110009": push.ConfigHalt, "110031": push.ConfigHalt, "110033": push.ConfigHalt,
-		"1005": push.PayloadBad, "110004": push.PayloadBad, "110053": push.PayloadBad, "77": push.PayloadBad, "300": push.PayloadBad,
-		"value 110002": push.TokenStrike, "value 110003": push.TokenDead, "value 201": push.ConfigHalt, "value 501": push.Retry, "value 513": push.Retry,
-		"value 519": push.Retry, "value 518": push.RetryAfter, "value 520": push.UserCap, "value 78": push.PayloadBad,
-		"token 110002": push.TokenStrike, "token 110003": push.TokenDead, "token 520": push.UserCap,
-	} {
-		mend := w.Fail(pushtest.Fault{Code: code})
-		r := send(t, w.adapter, golden.Example(t, token)).Result
-		mend()
-		plain := code[strings.IndexByte(code, ' ')+1:]
-		want(t, code, r, class, plain)
-		if r.Unknown != (plain == "77" || plain == "78" || plain == "300") {
-			t.Errorf("%s: unknown is %t", code, r.Unknown)
-		}
+	golden.Want(t, "public", r.Try(golden.With(t, token, `{"pushConfigs":[{"MEIZU":{"noticeMsgType":2}}]}`)).Result, push.Accepted, "200")
+	seen := r.Seen()
+	form, err := url.ParseQuery(seen[len(seen)-1].Body)
+	if err != nil || !strings.Contains(form.Get("messageJson"), `"noticeMsgType":0`) {
+		t.Errorf("%s, %v", form, err)
 	}
 }
 
 // What the simulator refuses of itself.
 func TestRefused(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, pushtest.Options{Strict: true, Daily: 12})
-	w.Register(pushtest.Phone{Token: "off", Off: true})
-	w.Remove("gone")
-	want(t, "a stranger", send(t, w.adapter, golden.Example(t, "stranger")).Result, push.TokenDead, "110003")
-	want(t, "gone", send(t, w.adapter, golden.Example(t, "gone")).Result, push.TokenDead, "110003")
-	want(t, "off", send(t, w.adapter, golden.Example(t, "off")).Result, push.TokenStrike, "110002")
+	w := provider.Start(t, golden.Options{Sim: pushtest.Options{Strict: true, Daily: 12}})
+	w.Sim.Register(pushtest.Phone{Token: "off", Off: true})
+	w.Sim.Remove("gone")
+	golden.Want(t, "a stranger", golden.Try(w.Adapter, golden.Example(t, "stranger")).Result, push.TokenDead, "110003")
+	golden.Want(t, "gone", golden.Try(w.Adapter, golden.Example(t, "gone")).Result, push.TokenDead, "110003")
+	golden.Want(t, "off", golden.Try(w.Adapter, golden.Example(t, "off")).Result, push.TokenStrike, "110002")
 	for range 5 {
-		want(t, "one of five", send(t, w.adapter, golden.Example(t, token)).Result, push.Accepted, "200")
-		w.pass(time.Second)
+		golden.Want(t, "one of five", golden.Try(w.Adapter, golden.Example(t, token)).Result, push.Accepted, "200")
+		w.Pass(time.Second)
 	}
-	want(t, "the sixth", send(t, w.adapter, golden.Example(t, token)).Result, push.UserCap, "520")
-	w.pass(54 * time.Second)
-	want(t, "the sixth", send(t, w.adapter, golden.Example(t, token)).Result, push.UserCap, "520")
-	w.pass(time.Second)
-	want(t, "a minute later", send(t, w.adapter, golden.Example(t, token)).Result, push.Accepted, "200")
-	want(t, "too many", send(t, w.adapter, golden.Example(t, "off")).Result, push.TokenStrike, "110002")
-	want(t, "too many", send(t, w.adapter, golden.Example(t, "off")).Result, push.QuotaDay, "110051")
-	w.pass(8 * time.Hour) // it is midnight there
+	golden.Want(t, "the sixth", golden.Try(w.Adapter, golden.Example(t, token)).Result, push.UserCap, "520")
+	w.Pass(54 * time.Second)
+	golden.Want(t, "the sixth", golden.Try(w.Adapter, golden.Example(t, token)).Result, push.UserCap, "520")
+	w.Pass(time.Second)
+	golden.Want(t, "a minute later", golden.Try(w.Adapter, golden.Example(t, token)).Result, push.Accepted, "200")
+	golden.Want(t, "too many", golden.Try(w.Adapter, golden.Example(t, "off")).Result, push.TokenStrike, "110002")
+	golden.Want(t, "too many", golden.Try(w.Adapter, golden.Example(t, "off")).Result, push.QuotaDay, "110051")
+	w.Pass(8 * time.Hour) // it is midnight there
 	n := golden.Example(t, token)
 	n.Expires = time.Time{}
-	want(t, "a new day", send(t, w.adapter, n).Result, push.Accepted, "200")
+	golden.Want(t, "a new day", golden.Try(w.Adapter, n).Result, push.Accepted, "200")
 
-	fast := newWorld(t, pushtest.Options{Strict: true, Strangers: true})
+	fast := provider.Start(t, golden.Options{Sim: pushtest.Options{Strict: true, Strangers: true}})
 	for i := range 201 {
-		r := send(t, fast.adapter, golden.Example(t, fmt.Sprintf("phone-%d", i))).Result
+		r := golden.Try(fast, golden.Example(t, fmt.Sprintf("phone-%d", i))).Result
 		if last := i == 200; last {
-			want(t, "the 201st of a second", r, push.RetryAfter, "110010")
+			golden.Want(t, "the 201st of a second", r, push.RetryAfter, "110010")
 		} else if r.Class != push.Accepted {
 			t.Fatalf("%d: %+v", i, r)
 		}
 	}
 	n = golden.Example(t, "a,b")
-	want(t, "two tokens", send(t, fast.adapter, n).Result, push.PayloadBad, "token")
-	n = golden.Example(t, token)
-	n.Silent = true
-	want(t, "silent", send(t, fast.adapter, n).Result, push.PayloadBad, "silent")
+	golden.Want(t, "two tokens", golden.Try(fast, n).Result, push.PayloadBad, "token")
 }
 
 // What is wrong with the credential stops the lane, and Check says so and shows
 // nobody anything.
 func TestCredential(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, pushtest.Options{Strangers: true})
-	want(t, "good", w.adapter.Check(t.Context()), push.Accepted, "110003")
+	w := provider.Start(t, golden.Options{Sim: pushtest.Options{Strangers: true}})
+	golden.Want(t, "good", w.Adapter.Check(t.Context()), push.Accepted, "110003")
 	for field, code := range map[string]string{"appSecret": "1006", "appId": "110000"} {
-		bad := w.credential
-		bad.Fields = map[string]string{"appId": w.credential.Fields["appId"], "appSecret": w.credential.Fields["appSecret"]}
-		bad.Fields[field] = "7"
-		a := w.with(t, bad, w.roots)
-		want(t, field, send(t, a, golden.Example(t, token)).Result, push.ConfigHalt, code)
-		want(t, field, a.Check(t.Context()), push.ConfigHalt, code)
+		a := w.With(t, w.Roots, func(bad *chat.PushCredential) { bad.Fields[field] = "7" })
+		golden.Want(t, field, golden.Try(a, golden.Example(t, token)).Result, push.ConfigHalt, code)
+		golden.Want(t, field, a.Check(t.Context()), push.ConfigHalt, code)
 	}
-	mend := w.Fail(pushtest.Fault{Status: 401})
-	want(t, "a proxy that wants to know who it is", w.adapter.Check(t.Context()), push.ConfigHalt, "http 401")
+	mend := w.Sim.Fail(pushtest.Fault{Status: 401})
+	golden.Want(t, "a proxy that wants to know who it is", w.Adapter.Check(t.Context()), push.ConfigHalt, "http 401")
 	mend()
-	if n := w.Stats().Taken; n != 0 {
+	if n := w.Sim.Stats().Taken; n != 0 {
 		t.Errorf("%d were shown", n)
 	}
 	for _, name := range []string{"appId", "appSecret"} {
 		c := chat.PushCredential{Fields: map[string]string{"appId": "1", "appSecret": "2"}}
 		delete(c.Fields, name)
-		if _, err := meizu.New(&c, line.Options{}, time.Now); err == nil || err.Error() != name+": is required" {
+		if _, err := New(&c, line.Options{}, time.Now); err == nil || err.Error() != name+": is required" {
 			t.Error(err)
 		}
 	}
@@ -269,84 +136,10 @@ func TestCredential(t *testing.T) {
 	}
 }
 
-// Whatever happens on the way is no reason to give up a token or a notification.
-func TestTransport(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, pushtest.Options{})
-	o := w.roots
-	o.Timeout = 200 * time.Millisecond
-	hasty := w.with(t, w.credential, o)
-	want(t, "good", send(t, w.adapter, golden.Example(t, token)).Result, push.Accepted, "200")
-	for _, c := range []struct {
-		fault pushtest.Fault
-		class push.Class
-		code  string
-		after time.Duration
-	}{
-		{pushtest.Fault{Reset: true}, push.Retry, "transport", 0},
-		{pushtest.Fault{Lost: true}, push.Retry, "transport", 0},
-		{pushtest.Fault{Status: 200}, push.Retry, "unreadable", 0},
-		{pushtest.Fault{Status: 200, Body: `{"code":"200","val`}, push.Retry, "unreadable", 0},
-		{pushtest.Fault{Status: 502, Body: "<html>Bad gateway</html>"}, push.Retry, "http 502", 0},
-		{pushtest.Fault{Status: 503, Header: map[string]string{"Retry-After": "7"}}, push.RetryAfter, "http 503", 7 * time.Second},
-		{pushtest.Fault{Status: 429, Header: map[string]string{"Retry-After": "7"}}, push.RetryAfter, "http 429", 7 * time.Second},
-		{pushtest.Fault{Status: 403}, push.ConfigHalt, "http 403", 0},
-		{pushtest.Fault{Status: 301, Header: map[string]string{"Location": "/"}}, push.ConfigHalt, "http 301", 0},
-		{pushtest.Fault{Status: 307, Header: map[string]string{"Location": "/"}}, push.ConfigHalt, "http 307", 0},
-	} {
-		before := w.Stats()
-		mend := w.Fail(c.fault)
-		r := send(t, w.adapter, golden.Example(t, token)).Result
-		mend()
-		want(t, fmt.Sprintf("%+v", c.fault), r, c.class, c.code)
-		if after := w.Stats(); r.After != c.after || after.Requests != before.Requests+1 {
-			t.Errorf("%+v: after %s, %d requests", c.fault, r.After, after.Requests-before.Requests)
-		}
-	}
-	// It may run out of time on the way, but not always.
-	r := send(t, hasty, golden.Example(t, token)).Result
-	for tries := 1; r.Code == "timeout" && tries < 100; tries++ {
-		r = send(t, hasty, golden.Example(t, token)).Result
-	}
-	want(t, "hasty", r, push.Accepted, "200")
-	for _, f := range []pushtest.Fault{{Hang: true}, {Status: 200, Drip: true}} {
-		mend := w.Fail(f)
-		want(t, fmt.Sprintf("%+v", f), send(t, hasty, golden.Example(t, token)).Result, push.Retry, "timeout")
-		mend()
-	}
-	w.Fail(pushtest.Fault{Hang: true})
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	n := golden.Example(t, token)
-	if r := w.adapter.Send(ctx, []*push.Notification{&n}); r[0].Class != push.Retry {
-		t.Errorf("%+v", r)
-	}
-	alone := w.with(t, w.credential, line.Options{})
-	want(t, "nobody vouches", send(t, alone, n).Result, push.Retry, "certificate")
-}
-
-// Many at once do not disturb each other.
-func TestMany(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, pushtest.Options{})
-	var wg sync.WaitGroup
-	for i := range 100 {
-		wg.Go(func() {
-			n := golden.Example(t, token)
-			n.UID = chat.NewUID(golden.Now.UnixMilli(), chat.Direct, 1, uint32(i))
-			want(t, "one of many", send(t, w.adapter, n).Result, push.Accepted, "200")
-		})
-	}
-	wg.Wait()
-	if n := len(w.Screen(token)); n != 100 {
-		t.Errorf("%d on the screen", n)
-	}
-}
-
 // The simulator knows a bad request from a good one.
 func TestSimulator(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, pushtest.Options{})
+	w := provider.Start(t, golden.Options{})
 	type object = map[string]any
 	// post sends a form, signed after the change of the message and before that of
 	// the form.
@@ -361,13 +154,13 @@ func TestSimulator(t *testing.T) {
 		}
 		message(m)
 		f := url.Values{}
-		f.Set("appId", w.credential.Fields["appId"])
+		f.Set("appId", w.Credential.Fields["appId"])
 		f.Set("messageJson", string(push.JSON(m)))
 		f.Set("pushIds", token)
-		sum := md5.Sum([]byte("appId=" + f.Get("appId") + "messageJson=" + f.Get("messageJson") + "pushIds=" + f.Get("pushIds") + w.credential.Fields["appSecret"]))
+		sum := md5.Sum([]byte("appId=" + f.Get("appId") + "messageJson=" + f.Get("messageJson") + "pushIds=" + f.Get("pushIds") + w.Credential.Fields["appSecret"]))
 		f.Set("sign", hex.EncodeToString(sum[:]))
 		change(f)
-		return w.post(t, "application/x-www-form-urlencoded", f.Encode())
+		return form(t, w, "application/x-www-form-urlencoded", f.Encode())
 	}
 	same, signed := func(object) {}, func(url.Values) {}
 	in := func(part, name string, value any) func(object) {
@@ -424,7 +217,7 @@ func TestSimulator(t *testing.T) {
 	}
 	resign := func(f url.Values, name, value string) {
 		f.Set(name, value)
-		sum := md5.Sum([]byte("appId=" + f.Get("appId") + "messageJson=" + f.Get("messageJson") + "pushIds=" + f.Get("pushIds") + w.credential.Fields["appSecret"]))
+		sum := md5.Sum([]byte("appId=" + f.Get("appId") + "messageJson=" + f.Get("messageJson") + "pushIds=" + f.Get("pushIds") + w.Credential.Fields["appSecret"]))
 		f.Set("sign", hex.EncodeToString(sum[:]))
 	}
 	for ids, want := range map[string]string{"": "110004", "a,,b": "1005", strings.Repeat("a,", 1000) + "a": "1005"} {
@@ -433,23 +226,23 @@ func TestSimulator(t *testing.T) {
 		}
 	}
 	// Of several phones those are listed that were not served.
-	w.Register(pushtest.Phone{Token: "off", Off: true})
+	w.Sim.Register(pushtest.Phone{Token: "off", Off: true})
 	r := post(same, func(f url.Values) { resign(f, "pushIds", "x,"+token+",off,y") })
 	if got := fmt.Sprint(r["value"]); r["code"] != "200" || got != "map[110002:[off] 110003:[x y]]" {
 		t.Errorf("%v", r)
 	}
-	if r := w.post(t, "application/json", "{}"); r["code"] != "1005" {
+	if r := form(t, w, "application/json", "{}"); r["code"] != "1005" {
 		t.Errorf("%v", r)
 	}
 }
 
-// post sends a body as it is and gives what came of it.
-func (w *world) post(t *testing.T, contentType, body string) map[string]any {
+// form sends a body as it is and gives what came of it.
+func form(t *testing.T, w *golden.Rig, contentType, body string) map[string]any {
 	t.Helper()
-	l := line.New(w.roots)
+	l := line.New(w.Roots)
 	defer l.Close()
 	r := push.Request{Method: "POST", Path: "/garcia/api/server/push/varnished/pushByPushId", Header: map[string]string{"Content-Type": contentType}, Body: []byte(body)}
-	a, err := l.Do(t.Context(), w.address, &r, nil)
+	a, err := l.Do(t.Context(), w.Credential.BaseURL, &r, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
