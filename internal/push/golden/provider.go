@@ -91,6 +91,7 @@ type Rig struct {
 
 	p    Provider
 	t    testing.TB
+	raw  func() *line.Line // for requests that no adapter makes
 	mu   sync.Mutex
 	now  time.Time
 	seen []Seen
@@ -148,6 +149,11 @@ func (p Provider) Start(t testing.TB, o Options) *Rig {
 		o.Credential(&r.Credential)
 	}
 	r.Roots = line.Options{Roots: r.Server.Roots, Timeout: o.Timeout}
+	r.raw = sync.OnceValue(func() *line.Line {
+		l := line.New(line.Options{Roots: r.Server.Roots, HTTP2: p.HTTP2})
+		t.Cleanup(l.Close)
+		return l
+	})
 	if r.Adapter, err = p.New(&r.Credential, r.Roots, o.Sim.Now); err != nil {
 		t.Fatal(err)
 	}
@@ -177,6 +183,16 @@ func (r *Rig) With(t testing.TB, o line.Options, change func(*chat.PushCredentia
 		t.Fatal(err)
 	}
 	t.Cleanup(a.Close)
+	return a
+}
+
+// Ask sends a request as it is.
+func (r *Rig) Ask(t testing.TB, q push.Request) *line.Answer {
+	t.Helper()
+	a, err := r.raw().Do(context.Background(), r.Credential.BaseURL, &q, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	return a
 }
 
@@ -718,10 +734,6 @@ func (r *Rig) Good(n *push.Notification) (again func(t *testing.T, b Bad) *line.
 	}
 	seen := r.Seen()
 	good := seen[len(seen)-1]
-	o := r.Roots
-	o.HTTP2 = r.p.HTTP2
-	l := line.New(o)
-	r.t.Cleanup(l.Close)
 	return func(t *testing.T, b Bad) *line.Answer {
 		t.Helper()
 		q := push.Request{
@@ -741,11 +753,7 @@ func (r *Rig) Good(n *push.Notification) (again func(t *testing.T, b Bad) *line.
 			t.Fatalf("%q is not in %s", b.Change[0], good.Body)
 		}
 		q.Body = []byte(body)
-		a, err := l.Do(context.Background(), r.Credential.BaseURL, &q, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return a
+		return r.Ask(t, q)
 	}
 }
 

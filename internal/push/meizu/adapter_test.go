@@ -239,13 +239,7 @@ func TestSimulator(t *testing.T) {
 // form sends a body as it is and gives what came of it.
 func form(t *testing.T, w *golden.Rig, contentType, body string) map[string]any {
 	t.Helper()
-	l := line.New(w.Roots)
-	defer l.Close()
-	r := push.Request{Method: "POST", Path: "/garcia/api/server/push/varnished/pushByPushId", Header: map[string]string{"Content-Type": contentType}, Body: []byte(body)}
-	a, err := l.Do(t.Context(), w.Credential.BaseURL, &r, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	a := w.Ask(t, push.Request{Method: "POST", Path: "/garcia/api/server/push/varnished/pushByPushId", Header: map[string]string{"Content-Type": contentType}, Body: []byte(body)})
 	var v map[string]any
 	if err := json.Unmarshal(a.Body, &v); err != nil {
 		t.Fatalf("%d %s", a.Status, a.Body)

@@ -1,17 +1,12 @@
-package mi_test
+package mi
 
 import (
-	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"fmt"
-	"io"
-	"net/http"
+	"maps"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -19,212 +14,125 @@ import (
 	"github.com/parleychat/parley/internal/push"
 	"github.com/parleychat/parley/internal/push/golden"
 	"github.com/parleychat/parley/internal/push/line"
-	"github.com/parleychat/parley/internal/push/mi"
 	"github.com/parleychat/parley/internal/push/pushtest"
 )
 
 const token = "regid+/ab="
 
-// A world is a simulator with one phone, and an adapter for it.
-type world struct {
-	t       *testing.T
-	sim     *pushtest.Sim
-	address string
-	roots   *x509.CertPool
-	cred    chat.PushCredential
-	adapter push.Adapter
-
-	mu   sync.Mutex
-	now  time.Time
-	seen []*http.Request
-	body []string
+var provider = golden.Provider{
+	Sim: pushtest.NewMI, New: New, Speaks: true,
+	Phone: pushtest.Phone{Token: token, Package: "com.example.app"},
+	Spoil: func(c *chat.PushCredential) { c.Fields["appSecret"] = "wrong" },
+	Otherwise: map[string]golden.Outcome{
+		"wait until":    {Class: push.Retry, Code: "http 503", After: time.Minute},
+		"wait for days": {Class: push.Retry, Code: "http 503", After: push.MaxRetryAfter},
+	},
 }
 
-func (w *world) clock() time.Time {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.now
-}
+func TestMain(m *testing.M)          { provider.Main(m) }
+func TestProvider(t *testing.T)      { provider.All(t) }
+func BenchmarkProvider(b *testing.B) { provider.Bench(b) }
 
-func newWorld(t *testing.T, set func(*world)) *world {
-	t.Helper()
-	w := &world{t: t, now: golden.Now}
-	w.sim = pushtest.NewMI(pushtest.Options{Now: w.clock, Seen: func(r *http.Request, body string) {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.seen, w.body = append(w.seen, r), append(w.body, body)
-	}})
-	server, err := pushtest.NewServer()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Close)
-	if w.address, err = server.Serve(w.sim, "127.0.0.1:0"); err != nil {
-		t.Fatal(err)
-	}
-	w.sim.Register(pushtest.Phone{Token: token, Package: "com.example.app"})
-	w.roots = server.Roots
-	w.cred = w.sim.Credential(w.address)
-	if set != nil {
-		set(w)
-	}
-	w.adapter = w.connect(line.Options{})
-	return w
-}
-
-func (w *world) connect(o line.Options) push.Adapter {
-	w.t.Helper()
-	o.Roots = w.roots
-	a, err := mi.New(&w.cred, o, w.clock)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.t.Cleanup(a.Close)
-	return a
-}
-
-func (w *world) send(n push.Notification) push.Attempt {
-	w.t.Helper()
-	return sendBy(w.t, w.adapter, n)
-}
-
-func sendBy(t *testing.T, a push.Adapter, n push.Notification) push.Attempt {
-	t.Helper()
-	list := a.Send(t.Context(), []*push.Notification{&n})
-	if len(list) != 1 {
-		t.Fatalf("%d attempts", len(list))
-	}
-	return list[0]
-}
-
-func want(t *testing.T, got push.Attempt, class push.Class, code string) {
-	t.Helper()
-	if got.Class != class || got.Code != code {
-		t.Errorf("%s %q, want %s %q: %+v", got.Class, got.Code, class, code, got)
-	}
+// Every code, given by the simulator, is of its class. The package is the credential's:
+// what is said of a device's own is said of the device.
+func TestProvoke(t *testing.T) {
+	p := provider
+	p.Set = func(c *chat.PushCredential) { c.Package = "com.example.app" }
+	all := maps.Clone(classes)
+	delete(all, "0") // which is no refusal
+	all["99999"] = push.Result{Class: push.PayloadBad, Unknown: true}
+	p.Provoke(t, all)
 }
 
 // What arrives is what Xiaomi wants, for everything that the sender asks for.
-func TestRequest(t *testing.T) {
+func TestReceived(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, func(w *world) { w.cred.Fields["channelId"] = "default" })
-	got := w.send(golden.Example(t, token))
-	want(t, got, push.Accepted, "0")
-	if got.ID == "" || got.Cut != 0 {
-		t.Errorf("%+v", got)
-	}
-	golden.CheckText(t, "received.txt", golden.Received(w.seen[0], w.body[0], map[string]string{w.cred.Fields["appSecret"]: "secret"}))
-	shown := w.sim.Screen(token)
-	if len(shown) != 1 || shown[0].Title != "you have a new message." || shown[0].Data != `{"order":17}` || !strings.Contains(shown[0].Card, `"tId":"alice"`) || shown[0].ID != got.ID {
-		t.Fatalf("shown %+v", shown)
-	}
-	if d := shown[0].Expires.Sub(golden.Now); d != 36*time.Hour-10*time.Second {
-		t.Errorf("lives for %s", d)
-	}
-	if s := w.sim.Stats(); s.Taken != 1 || s.Refused != 0 || s.Odd != 0 {
-		t.Errorf("%+v", s)
-	}
+	provider.Received(t, "received.txt", "", golden.Options{Credential: func(c *chat.PushCredential) { c.Fields["channelId"] = "default" }}, nil,
+		func(r *golden.Rig) map[string]string {
+			return map[string]string{r.Credential.Fields["appSecret"]: "secret"}
+		})
 }
 
-// What is sent again takes its own place, and so does a recall that of the message.
-func TestOverwrites(t *testing.T) {
+// A wish to be left alone may come with a code.
+func TestWait(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	first, other, recall := golden.Example(t, token), golden.Example(t, token), golden.Example(t, token)
-	other.UID = chat.NewUID(golden.Now.UnixMilli(), chat.Direct, 3, 8)
-	recall.UID, recall.Removes, recall.Body = chat.NewUID(golden.Now.UnixMilli(), chat.Direct, 3, 9), first.UID, "gone"
-	for _, n := range []push.Notification{first, first, other, recall} {
-		want(t, w.send(n), push.Accepted, "0")
-	}
-	if shown := w.sim.Screen(token); len(shown) != 2 || shown[1].Body != "gone" || shown[1].Removes != first.UID.String() {
-		t.Errorf("shown %+v", shown)
-	}
-	silent := first
-	silent.Silent, silent.Title, silent.Body = true, "", ""
-	want(t, w.send(silent), push.Accepted, "0")
-	if log := w.sim.Log(token); len(log) != 5 || !log[4].Silent || len(w.sim.Screen(token)) != 2 {
-		t.Errorf("log %+v", log)
-	}
+	w := provider.Start(t, golden.Options{})
+	w.Sim.Fail(pushtest.Fault{Status: 200, Header: map[string]string{"Retry-After": "3"}, Body: `{"result":"error","code":10027}`})
+	golden.Outcome{Class: push.RetryAfter, Code: "10027", After: 3 * time.Second}.Is(t, "limited", w.Tell(token).Result)
 }
 
 // A channel that does not exist is left out the next time, and its template too.
 func TestWithout(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, func(w *world) {
-		w.cred.Fields["vendorTemplateId"], w.cred.Fields["vendorTemplateBody"] = "P1", "what"
-		w.sim.SetMIRules(pushtest.MIRules{Channels: map[string]bool{"private": true, "public": false}})
-	})
+	w := provider.Start(t, golden.Options{Credential: func(c *chat.PushCredential) {
+		c.Fields["vendorTemplateId"], c.Fields["vendorTemplateBody"] = "P1", "what"
+	}})
+	w.Sim.SetMIRules(pushtest.MIRules{Channels: map[string]bool{"private": true, "public": false}})
 	n := golden.Example(t, token)
-	got := w.send(n)
-	want(t, got, push.ConfigHalt, "27001")
+	got := w.Try(n)
+	golden.Want(t, "sent", got.Result, push.ConfigHalt, "27001")
 	if got.Without != push.OptionChannel {
 		t.Fatalf("without %b", got.Without)
 	}
 	n.Without = got.Without
-	want(t, w.send(n), push.Accepted, "0")
-	if body := w.body[1]; strings.Contains(body, "channel_id") || strings.Contains(body, "template") || !strings.Contains(body, "large_icon_uri") {
+	golden.Want(t, "sent", w.Try(n).Result, push.Accepted, "0")
+	if body := w.Seen()[1].Body; strings.Contains(body, "channel_id") || strings.Contains(body, "template") || !strings.Contains(body, "large_icon_uri") {
 		t.Error(body)
 	}
 	n.Without |= push.OptionImage
-	want(t, w.send(n), push.Accepted, "0")
-	if strings.Contains(w.body[2], "large_icon_uri") {
-		t.Error(w.body[2])
+	golden.Want(t, "sent", w.Try(n).Result, push.Accepted, "0")
+	if strings.Contains(w.Seen()[2].Body, "large_icon_uri") {
+		t.Error(w.Seen()[2].Body)
 	}
 	// Whatever is said of a channel that was not named, it is not asked for again.
-	w.sim.Fail(pushtest.Fault{Code: "27001"})
-	got = w.send(n)
-	want(t, got, push.ConfigHalt, "27001")
+	w.Sim.Fail(pushtest.Fault{Code: "27001"})
+	got = w.Try(n)
+	golden.Want(t, "sent", got.Result, push.ConfigHalt, "27001")
 	if got.Without != 0 {
 		t.Errorf("without %b", got.Without)
 	}
-	w.sim.Mend()
+	w.Sim.Mend()
 
 	// A private channel takes templates alone.
 	e := golden.With(t, token, `{"pushConfigs":[{"MI":{"channelId":"private"}}]}`)
-	want(t, w.send(e), push.Accepted, "0")
-	delete(w.cred.Fields, "vendorTemplateBody")
-	delete(w.cred.Fields, "vendorTemplateId")
-	want(t, sendBy(t, w.connect(line.Options{}), e), push.PayloadBad, "26006")
+	golden.Want(t, "sent", w.Try(e).Result, push.Accepted, "0")
+	plain := w.With(t, w.Roots, func(c *chat.PushCredential) {
+		delete(c.Fields, "vendorTemplateBody")
+		delete(c.Fields, "vendorTemplateId")
+	})
+	golden.Want(t, "without a template", golden.Try(plain, e).Result, push.PayloadBad, "26006")
 }
 
 // What the simulator itself refuses, it refuses with Xiaomi's codes.
 func TestRefused(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
+	w := provider.Start(t, golden.Options{})
 	n := golden.Example(t, token)
 	// What a device says of itself is no reason to tell nobody any more.
 	n.To.Package = "com.example.other"
-	want(t, w.send(n), push.TokenStrike, "22006")
-	w.cred.Package = "com.example.other"
-	want(t, sendBy(t, w.connect(line.Options{}), n), push.ConfigHalt, "22006")
-	w.cred.Package = ""
+	golden.Want(t, "sent", w.Try(n).Result, push.TokenStrike, "22006")
+	other := w.With(t, w.Roots, func(c *chat.PushCredential) { c.Package = "com.example.other" })
+	golden.Want(t, "the credential's", golden.Try(other, n).Result, push.ConfigHalt, "22006")
 	n.To.Package = ""
-	want(t, w.send(n), push.PayloadBad, "package")
+	golden.Want(t, "sent", w.Try(n).Result, push.PayloadBad, "package")
 	stranger := golden.Example(t, "stranger")
-	want(t, w.send(stranger), push.TokenStrike, "20301")
-	w.sim.Register(pushtest.Phone{Token: "dead"})
+	golden.Want(t, "sent", w.Try(stranger).Result, push.TokenStrike, "20301")
+	w.Sim.Register(pushtest.Phone{Token: "dead"})
 	dead := golden.Example(t, "dead")
-	want(t, w.send(dead), push.Accepted, "0")
-	w.sim.Remove("dead")
-	want(t, w.send(dead), push.TokenStrike, "20301")
-	late := golden.Example(t, token)
-	late.Expires = golden.Now
-	want(t, w.send(late), push.PayloadBad, "expired")
-
-	w.sim.SetMIRules(pushtest.MIRules{Daily: w.sim.Stats().Taken + 2})
+	golden.Want(t, "sent", w.Try(dead).Result, push.Accepted, "0")
+	w.Sim.Remove("dead")
+	golden.Want(t, "sent", w.Try(dead).Result, push.TokenStrike, "20301")
+	w.Sim.SetMIRules(pushtest.MIRules{Daily: w.Sim.Stats().Taken + 2})
 	for _, code := range []string{"0", "0", "200001"} {
-		if got := w.send(golden.Example(t, token)); got.Code != code {
+		if got := w.Try(golden.Example(t, token)); got.Code != code {
 			t.Errorf("%+v, want %s", got, code)
 		}
 	}
-	w.mu.Lock()
-	w.now = w.now.Add(24 * time.Hour)
-	w.mu.Unlock()
-	want(t, w.send(golden.Example(t, token)), push.Accepted, "0")
+	w.Pass(24 * time.Hour)
+	golden.Want(t, "sent", w.Try(golden.Example(t, token)).Result, push.Accepted, "0")
 
-	w.cred.Fields["appSecret"] = "wrong"
-	wrong := w.connect(line.Options{})
-	want(t, sendBy(t, wrong, golden.Example(t, token)), push.ConfigHalt, "21301")
+	wrong := w.With(t, w.Roots, provider.Spoil)
+	golden.Want(t, "another secret", golden.Try(wrong, golden.Example(t, token)).Result, push.ConfigHalt, "21301")
 	if r := wrong.Check(t.Context()); r.Class != push.ConfigHalt || r.Code != "21301" {
 		t.Errorf("checked %+v", r)
 	}
@@ -233,86 +141,10 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// Every code that is in the table comes out as its class.
-func TestCodes(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, func(w *world) { w.cred.Package = "com.example.app" })
-	for class, codes := range map[push.Class]string{
-		push.Retry:       "1 10001 10002 10003 20607 26003 65029",
-		push.RetryAfter:  "10027 26004 10030",
-		push.QuotaDay:    "10034 200001 channel_exceed_quota",
-		push.ConfigHalt:  "21301 21302 22000 22006 22007 22022 10031 10036 27001",
-		push.PayloadBad:  "10008 10012 10016 10017 65009 65014 65015 65037 65038 26006 99999",
-		push.TokenStrike: "20301",
-	} {
-		for code := range strings.FieldsSeq(codes) {
-			mend := w.sim.Fail(pushtest.Fault{Code: code})
-			got := w.send(golden.Example(t, token))
-			want(t, got, class, code)
-			if got.Unknown != (code == "99999") {
-				t.Errorf("%s unknown: %t", code, got.Unknown)
-			}
-			mend()
-		}
-	}
-}
-
-// What goes wrong on the way is never the token's fault.
-func TestTransport(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, nil)
-	for name, c := range map[string]struct {
-		fault pushtest.Fault
-		class push.Class
-		code  string
-		after time.Duration
-	}{
-		"hangs":           {pushtest.Fault{Hang: true}, push.Retry, "timeout", 0},
-		"drips":           {pushtest.Fault{Status: 200, Body: `{"result":"ok","code":0}`, Drip: true}, push.Retry, "timeout", 0},
-		"resets":          {pushtest.Fault{Reset: true}, push.Retry, "transport", 0},
-		"loses":           {pushtest.Fault{Lost: true}, push.Retry, "transport", 0},
-		"truncated":       {pushtest.Fault{Status: 200, Body: `{"result":"ok","co`}, push.Retry, "unreadable", 0},
-		"empty":           {pushtest.Fault{Status: 200}, push.Retry, "unreadable", 0},
-		"a page":          {pushtest.Fault{Status: 502, Body: "<html>Bad gateway</html>"}, push.Retry, "http 502", 0},
-		"a page, 200":     {pushtest.Fault{Status: 200, Body: "<html>Please log in</html>"}, push.Retry, "unreadable", 0},
-		"redirected":      {pushtest.Fault{Status: 301, Header: map[string]string{"Location": w.address + "/v3/message/regid"}}, push.ConfigHalt, "http 301", 0},
-		"a proxy, 401":    {pushtest.Fault{Status: 401}, push.ConfigHalt, "http 401", 0},
-		"not there":       {pushtest.Fault{Status: 404, Body: "404 page not found"}, push.ConfigHalt, "http 404", 0},
-		"limited":         {pushtest.Fault{Status: 429, Header: map[string]string{"Retry-After": "7"}}, push.RetryAfter, "http 429", 7 * time.Second},
-		"limited by code": {pushtest.Fault{Status: 200, Header: map[string]string{"Retry-After": "3"}, Body: `{"result":"error","code":10027}`}, push.RetryAfter, "10027", 3 * time.Second},
-		"busy":            {pushtest.Fault{Status: 503}, push.Retry, "http 503", 0},
-	} {
-		w, a := w, w.adapter
-		if c.code == "timeout" {
-			// With a provider of its own: what it gave up may arrive later.
-			w = newWorld(t, nil)
-			a = w.connect(line.Options{Timeout: 200 * time.Millisecond})
-		}
-		mend := w.sim.Fail(c.fault)
-		before := w.sim.Stats().Requests
-		got, sent := sendBy(t, a, golden.Example(t, token)), 1
-		for ; c.code == "timeout" && w.sim.Stats().Requests == before && sent < 100; sent++ {
-			got = sendBy(t, a, golden.Example(t, token)) // its time was over on the way
-		}
-		if got.Class != c.class || got.Code != c.code || got.After != c.after {
-			t.Errorf("%s: %s %+v, want %s %s", name, got.Class, got, c.class, c.code)
-		}
-		if n := w.sim.Stats().Requests - before; n < 1 || n > sent {
-			t.Errorf("%s: %d requests, sent %d", name, n, sent)
-		}
-		mend()
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	n := golden.Example(t, token)
-	want(t, w.adapter.Send(ctx, []*push.Notification{&n})[0], push.Retry, "timeout")
-	want(t, w.send(n), push.Accepted, "0")
-}
-
 // Whether the secret is good is known without notifying anybody.
 func TestCheck(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
+	w := provider.Start(t, golden.Options{})
 	for _, c := range []struct {
 		fault pushtest.Fault
 		class push.Class
@@ -327,13 +159,13 @@ func TestCheck(t *testing.T) {
 		{pushtest.Fault{Status: 502}, push.Retry, "http 502"},
 		{pushtest.Fault{Reset: true}, push.Retry, "transport"},
 	} {
-		mend := w.sim.Fail(c.fault)
-		if r := w.adapter.Check(t.Context()); r.Class != c.class || r.Code != c.code {
+		mend := w.Sim.Fail(c.fault)
+		if r := w.Adapter.Check(t.Context()); r.Class != c.class || r.Code != c.code {
 			t.Errorf("%s %+v, want %s %s", r.Class, r, c.class, c.code)
 		}
 		mend()
 	}
-	if w.sim.Stats().Taken != 0 {
+	if w.Sim.Stats().Taken != 0 {
 		t.Error("somebody was notified")
 	}
 }
@@ -341,8 +173,8 @@ func TestCheck(t *testing.T) {
 // The list of dead tokens is told once, however long it is.
 func TestDead(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	feedback := w.adapter.(push.Feedback)
+	w := provider.Start(t, golden.Options{})
+	feedback := w.Adapter.(push.Feedback)
 	if list, err := feedback.Dead(t.Context()); err != nil || len(list) != 0 {
 		t.Fatalf("%v, %v", list, err)
 	}
@@ -350,7 +182,7 @@ func TestDead(t *testing.T) {
 	var all []string
 	for i := range 1001 {
 		all = append(all, fmt.Sprintf("%s%04d", strings.Repeat("x", 90), i))
-		w.sim.Remove(all[i])
+		w.Sim.Remove(all[i])
 	}
 	list, err := feedback.Dead(t.Context())
 	if err != nil || !slices.Equal(list, all[:1000]) {
@@ -359,7 +191,7 @@ func TestDead(t *testing.T) {
 	if list, err = feedback.Dead(t.Context()); err != nil || !slices.Equal(list, all[1000:]) {
 		t.Fatalf("%v, %v", list, err)
 	}
-	w.sim.SetMIRules(pushtest.MIRules{Feedback: time.Hour})
+	w.Sim.SetMIRules(pushtest.MIRules{Feedback: time.Hour})
 	for name, c := range map[string]struct {
 		fault pushtest.Fault
 		class push.Class
@@ -370,14 +202,14 @@ func TestDead(t *testing.T) {
 		"no list":   {pushtest.Fault{Status: 200, Body: `{"result":"ok","code":0,"data":{"list":7}}`}, push.Retry, "unreadable"},
 		"reset":     {pushtest.Fault{Reset: true}, push.Retry, "transport"},
 	} {
-		mend := w.sim.Fail(c.fault)
+		mend := w.Sim.Fail(c.fault)
 		list, err := feedback.Dead(t.Context())
 		if r := line.ResultOf(err); err == nil || list != nil || r.Class != c.class || r.Code != c.code {
 			t.Errorf("%s: %v, %v", name, list, err)
 		}
 		mend()
 	}
-	w.sim.SetMIRules(pushtest.MIRules{Retired: true})
+	w.Sim.SetMIRules(pushtest.MIRules{Retired: true})
 	if list, err := feedback.Dead(t.Context()); err == nil || list != nil || line.ResultOf(err).Class != push.ConfigHalt {
 		t.Errorf("retired: %v, %v", list, err)
 	}
@@ -386,43 +218,29 @@ func TestDead(t *testing.T) {
 // The simulator is not blind: whatever is wrong with a request is refused.
 func TestSimulator(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	want(t, w.send(golden.Example(t, token)), push.Accepted, "0")
-	good, err := url.ParseQuery(w.body[0])
+	w := provider.Start(t, golden.Options{})
+	golden.Want(t, "sent", w.Try(golden.Example(t, token)).Result, push.Accepted, "0")
+	good, err := url.ParseQuery(w.Seen()[0].Body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: w.roots}}}
-	t.Cleanup(client.CloseIdleConnections)
 	post := func(method, path, key, kind string, form url.Values) (status int, code int) {
-		r, err := http.NewRequestWithContext(t.Context(), method, w.address+path, strings.NewReader(form.Encode()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Header.Set("Authorization", key)
-		r.Header.Set("Content-Type", kind)
-		res, err := client.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer res.Body.Close()
-		text, err := io.ReadAll(res.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
+		a := w.Ask(t, push.Request{
+			Method: method, Path: path, Header: map[string]string{"Authorization": key, "Content-Type": kind}, Body: []byte(form.Encode()),
+		})
 		var v struct {
 			Code push.Code `json:"code"`
 		}
-		push.ReadJSON(text, &v)
+		push.ReadJSON(a.Body, &v)
 		code, _ = strconv.Atoi(string(v.Code))
-		return res.StatusCode, code
+		return a.Status, code
 	}
 	const path, kind = "/v3/message/regid", "application/x-www-form-urlencoded;charset=UTF-8"
-	key := "key=" + w.cred.Fields["appSecret"]
+	key := "key=" + w.Credential.Fields["appSecret"]
 	if _, code := post("POST", path, key, kind, good); code != 0 {
 		t.Fatalf("the good one: %d", code)
 	}
-	for _, k := range []string{"", "key=x", "Key=" + w.cred.Fields["appSecret"], "Bearer " + w.cred.Fields["appSecret"], w.cred.Fields["appSecret"]} {
+	for _, k := range []string{"", "key=x", "Key=" + w.Credential.Fields["appSecret"], "Bearer " + w.Credential.Fields["appSecret"], w.Credential.Fields["appSecret"]} {
 		if _, code := post("POST", path, k, kind, good); code != 21301 {
 			t.Errorf("key %.4s: %d", k, code)
 		}
@@ -480,7 +298,7 @@ func TestSimulator(t *testing.T) {
 	if _, code := post("POST", path, key, kind, form); code != 10017 {
 		t.Errorf("everything twice: %d", code)
 	}
-	before := w.sim.Stats().Odd
+	before := w.Sim.Stats().Odd
 	for _, change := range [][2]string{{"time_to_live", "900"}, {"payload", "x"}, {"extra.channelId", "x"}} {
 		form := url.Values{}
 		for name, values := range good {
@@ -491,7 +309,7 @@ func TestSimulator(t *testing.T) {
 			t.Errorf("%s: %d", change, code)
 		}
 	}
-	if odd := w.sim.Stats().Odd - before; odd != 3 {
+	if odd := w.Sim.Stats().Odd - before; odd != 3 {
 		t.Errorf("%d odd ones", odd)
 	}
 	// Of one job key the first is shown; without a number there is one place.
@@ -501,7 +319,7 @@ func TestSimulator(t *testing.T) {
 	}
 	plain.Del("notify_id")
 	plain.Set("registration_id", "fresh,"+token)
-	w.sim.Register(pushtest.Phone{Token: "fresh"})
+	w.Sim.Register(pushtest.Phone{Token: "fresh"})
 	for _, title := range []string{"a", "b"} {
 		plain.Set("title", title)
 		post("POST", path, key, kind, plain)
@@ -511,7 +329,7 @@ func TestSimulator(t *testing.T) {
 		plain.Set("title", title)
 		post("POST", path, key, kind, plain)
 	}
-	if shown := w.sim.Screen("fresh"); len(shown) != 1 || shown[0].Title != "c" || len(w.sim.Log("fresh")) != 3 {
+	if shown := w.Sim.Screen("fresh"); len(shown) != 1 || shown[0].Title != "c" || len(w.Sim.Log("fresh")) != 3 {
 		t.Errorf("%+v", shown)
 	}
 }
@@ -529,32 +347,9 @@ func TestNew(t *testing.T) {
 		"no template": {chat.PushCredential{Provider: chat.MI, Fields: map[string]string{"appSecret": "hush", "vendorTemplateBody": "b"}}, "vendorTemplateId: is required with vendorTemplateBody"},
 		"a space":     {chat.PushCredential{Provider: chat.MI, Fields: map[string]string{"appSecret": "hush hush"}}, "appSecret: must be printable ASCII characters without spaces"},
 	} {
-		a, err := mi.New(&c.cred, line.Options{}, time.Now)
+		a, err := New(&c.cred, line.Options{}, time.Now)
 		if a != nil || err == nil || err.Error() != c.want {
 			t.Errorf("%s: %v, want %s", name, err, c.want)
 		}
-	}
-}
-
-// Many at once share the connections, and nothing is left behind by them.
-func TestMany(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, nil)
-	var wg sync.WaitGroup
-	for i := range 100 {
-		wg.Go(func() {
-			n := golden.Example(t, token)
-			n.UID = chat.NewUID(golden.Now.UnixMilli(), chat.Direct, 3, uint32(100+i))
-			if got := w.adapter.Send(t.Context(), []*push.Notification{&n, &n}); len(got) != 2 || got[0].Class != push.Accepted || got[1].Class != push.Accepted {
-				t.Errorf("%+v", got)
-			}
-		})
-	}
-	wg.Wait()
-	if s := w.sim.Stats(); s.Taken != 200 || s.Auths != 0 || len(w.sim.Screen(token)) != 100 || s.Odd != 0 {
-		t.Errorf("%+v, %d shown", s, len(w.sim.Screen(token)))
-	}
-	if w.adapter.Batch() != 1 {
-		t.Error("batches")
 	}
 }

@@ -310,13 +310,9 @@ func number(s string) int64 {
 // post sends JSON as it is and gives what came of it.
 func post(t *testing.T, w *golden.Rig, path, access string, m map[string]any) map[string]any {
 	t.Helper()
-	l := line.New(w.Roots)
-	defer l.Close()
 	r := push.JSONRequest(path, push.JSON(m), 0)
-	a, err := l.Do(t.Context(), w.Credential.BaseURL, &r, map[string]string{"authToken": access})
-	if err != nil {
-		t.Fatal(err)
-	}
+	r.Header["authToken"] = access
+	a := w.Ask(t, r)
 	var v map[string]any
 	if err := json.Unmarshal(a.Body, &v); err != nil {
 		t.Fatalf("%d %s", a.Status, a.Body)
