@@ -19,7 +19,7 @@ import (
 type cli struct {
 	Serve    serveCmd    `cmd:"" help:"Run the server."`
 	App      appCmd      `cmd:"" help:"List, create and change apps."`
-	Push     pushCmd     `cmd:"" help:"Credentials of push providers, and templates."`
+	Push     pushCmd     `cmd:"" help:"Credentials of push providers, templates, and what a message would be pushed as."`
 	PushSim  pushSimCmd  `cmd:"" help:"Simulate the push providers, to see notifications without an account with any."`
 	Token    tokenCmd    `cmd:"" help:"Issue an access token for a user."`
 	Send     sendCmd     `cmd:"" help:"Sign and send a message, and print the answer."`

@@ -72,7 +72,7 @@ func (c *pushCredentialSetCmd) Run(ctx context.Context, s *streams) error {
 		case c.JSON:
 			return s.json(said)
 		case said.Advice != "":
-			fmt.Fprintf(s.err, "set, but its provider's answer is %s (%s): %s\n", said.Code, said.Verdict, said.Advice)
+			fmt.Fprintf(s.err, "set, but not known to be good (%s): %s\n", said.Code, said.Advice)
 		}
 		return nil
 	})

@@ -287,8 +287,8 @@ func (c *pushSimCmd) greet(s *streams, st *stage) error {
 	if c.Data != defaultData {
 		data = " --data " + quote(c.Data)
 	}
-	fmt.Fprintf(&b, "%-8s %s\n\nFor a server to notify by them:\n\n  parley serve --push-ca %s%s\n  sh %s%s\n\nWhat phones show:\n\n",
-		"control", st.controlAddress, quote(st.file("ca.pem")), data, quote(st.file("credentials.sh")), data)
+	fmt.Fprintf(&b, "%-8s %s\n\nFor a server to notify by them:\n\n  %s serve --push-ca %s%s\n  sh %s%s\n\nWhat phones show:\n\n",
+		"control", st.controlAddress, program(), quote(st.file("ca.pem")), data, quote(st.file("credentials.sh")), data)
 	_, err := io.WriteString(s.out, b.String())
 	return err
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/parleychat/parley/internal/admin"
@@ -99,7 +101,7 @@ func (c *serveCmd) greet(ctx context.Context, s *streams, n *node.Node) error {
 		return s.json(g)
 	}
 	if g.App != nil {
-		fmt.Fprintf(s.out, "A first app was made. Its secret is not shown again by itself (parley app list --secrets shows it):\n\n  app key     %s\n  app secret  %s\n\n", g.App.Key, g.App.Secret)
+		fmt.Fprintf(s.out, "A first app was made. Its secret is not shown again by itself (%s shows it):\n\n  app key     %s\n  app secret  %s\n\n", c.command("app list --secrets"), g.App.Key, g.App.Secret)
 	}
 	if g.Curl != "" {
 		fmt.Fprintf(s.out, "Parley %s serves at %s. To send a first message, paste this into a shell; it signs itself:\n\n%s\n\nThe message waits for bob. To see it arrive: %s\n\n", node.Version, g.URL, g.Curl, c.command("tail bob --from oldest"))
@@ -115,7 +117,16 @@ func (c *serveCmd) command(words string) string {
 	if c.Data != defaultData {
 		words += " --data " + quote(c.Data)
 	}
-	return "parley " + words
+	return program() + " " + words
+}
+
+// program is how this one was called where that says where it is, as from a
+// checkout, so that what is printed can be typed.
+func program() string {
+	if name := os.Args[0]; strings.Contains(name, "/") && !filepath.IsAbs(name) {
+		return name
+	}
+	return "parley"
 }
 
 // curl is a call that anybody can paste. It is of the app that the settings

@@ -238,6 +238,24 @@ func TestTraceOfPush(t *testing.T) {
 	want(w.sentUIDs(direct, sendBody(""))[0], `{"effect":"none","reason":"push_off","devices":[]}`)
 }
 
+// Whatever reason a trace gives is one that its description knows.
+func TestReasonsAreDescribed(t *testing.T) {
+	t.Parallel()
+	doc, err := loadDocument()
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := doc.Components.Schemas["TracePush"].Value.Properties["reason"].Value.Enum
+	for _, r := range push.Reasons() {
+		if !slices.Contains(known, any(r.String())) {
+			t.Errorf("%s is not described", r)
+		}
+	}
+	if len(known) != len(push.Reasons())+1 { // pending
+		t.Errorf("%v", known)
+	}
+}
+
 // A shorter retention of the app's counts for its traces.
 func TestTraceRetention(t *testing.T) {
 	t.Parallel()
