@@ -52,7 +52,7 @@ type PushQueue interface {
 	// not decided upon while a later one is has PushUndecided.
 	PushReasons(ctx context.Context, ref chat.UID) ([]uint8, error)
 	// PushOutcomes are what became of the notifications of a message, as its
-	// recipient knows it, by device.
+	// recipient knows it, by device. Of a broadcast they are those of everybody.
 	PushOutcomes(ctx context.Context, uid chat.UID) ([]PushOutcome, error)
 	// PushShown is the newest message of the channel that its owner's devices were
 	// notified of since that was last taken back; zero when there is none.
@@ -157,6 +157,7 @@ type PushPass struct {
 type PushOutcome struct {
 	UID      chat.UID
 	Device   string
+	User     string // of a broadcast, whose UID is everybody's; otherwise empty
 	Provider chat.PushProvider
 	Kind     PushKind
 	Class    string // package push has the words

@@ -523,3 +523,23 @@ func TestBroadcastRecalled(t *testing.T) {
 		}
 	})
 }
+
+// Users whose devices have the same name have an outcome of a broadcast each.
+func TestBroadcastOutcomesAreOfUsers(t *testing.T) {
+	t.Parallel()
+	w, of := broadcastTo(t)
+	w.phone("cy", chat.VIVO)
+	w.came()
+	w.done()
+	list, err := w.store.PushOutcomes(t.Context(), of)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var who []string
+	for _, o := range list {
+		who = append(who, o.User+"/"+o.Device)
+	}
+	if want := []string{"bob/APNs", "bob/FCM", "bob/VIVO", "cy/VIVO"}; !slices.Equal(who, want) {
+		t.Errorf("outcomes of %q, want %q", who, want)
+	}
+}

@@ -46,7 +46,7 @@ func (l *lane) finish(j *store.PushJob, n *push.Notification, out *store.PushOut
 // end has the job's row taken away and its outcome kept. The caller holds mu.
 func (l *lane) end(j *store.PushJob, out *store.PushOutcome, shown *store.PushShownOf) {
 	out.UID, out.Device, out.Provider, out.Kind, out.At = j.UID, j.Device, j.Lane.Provider, j.Kind, l.now().UnixMilli()
-	out.Attempts = j.Attempts
+	out.User, out.Attempts = sharedBy(j), j.Attempts
 	if reachedOut(out.Class) {
 		out.Attempts++
 	}
@@ -61,6 +61,15 @@ func (l *lane) end(j *store.PushJob, out *store.PushOutcome, shown *store.PushSh
 		out = nil // that of the notification which is taken back stays
 	}
 	l.d.settler.add(settled{lane: l, drop: *j, outcome: out, shown: shown, taken: taken})
+}
+
+// sharedBy is whose outcome it is where the UID does not say so: that of a broadcast
+// is everybody's, and has no place in a timeline.
+func sharedBy(j *store.PushJob) string {
+	if j.Offset == 0 {
+		return j.User
+	}
+	return ""
 }
 
 // reachedOut reports whether the class is of an attempt, and not of a job that

@@ -117,7 +117,7 @@ func (s *lanes) admit(c *store.PushChange, now time.Time) {
 		if r[j.Priority] <= 0 {
 			if j.Kind == store.PushMessage {
 				c.Outcomes = append(c.Outcomes, store.PushOutcome{
-					UID: j.UID, Device: j.Device, Provider: j.Lane.Provider, Class: "shed", At: now.UnixMilli(),
+					UID: j.UID, Device: j.Device, User: sharedBy(&j), Provider: j.Lane.Provider, Class: "shed", At: now.UnixMilli(),
 				})
 			}
 			s.d.metrics.shed(&j)

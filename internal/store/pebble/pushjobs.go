@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	pdb "github.com/cockroachdb/pebble/v2"
 	"github.com/parleychat/parley/internal/chat"
@@ -192,6 +193,9 @@ func (w *pushWriter) put(c *store.PushChange) {
 		o := &c.Outcomes[i]
 		w.value = appendOutcome(w.value[:0], o)
 		key = append(appendPushDay(key[:0], spacePushOutcome, o.UID), o.Device...)
+		if o.User != "" {
+			key = append(append(key, 0), o.User...) // ids hold no zero byte
+		}
 		w.row(key)
 	}
 	for i := range c.Shown {
@@ -490,7 +494,8 @@ func (s *Store) PushOutcomes(ctx context.Context, uid chat.UID) (list []store.Pu
 	}
 	prefix := appendPushDay(nil, spacePushOutcome, uid)
 	err = s.eachRow(prefix, func(key, value []byte) error {
-		o := store.PushOutcome{UID: uid, Device: string(key[len(prefix):])}
+		o := store.PushOutcome{UID: uid}
+		o.Device, o.User, _ = strings.Cut(string(key[len(prefix):]), "\x00")
 		if err := decodeOutcome(value, &o); err != nil {
 			s.passOver("push outcome", key)
 			return nil
@@ -647,7 +652,10 @@ func checkPush(c *store.PushChange) (size int, err error) {
 		if err := checkPushID("deviceId", o.Device); err != nil {
 			return 0, err
 		}
-		size += 64 + len(o.Device) + len(o.Class) + len(o.Code) + len(o.ID) + len(o.Token)
+		if n := len(o.User); n > maxIDLength {
+			return 0, chat.TooLong("userId", maxIDLength, n, "bytes")
+		}
+		size += 64 + len(o.Device) + len(o.User) + len(o.Class) + len(o.Code) + len(o.ID) + len(o.Token)
 	}
 	for i := range c.Shown {
 		ch := &c.Shown[i].Channel

@@ -493,7 +493,7 @@ func testPushReasons(e *env) {
 func (e *env) wantOutcomes(uid chat.UID, want ...store.PushOutcome) {
 	e.Helper()
 	got, err := e.PushOutcomes(e.ctx, uid)
-	slices.SortFunc(got, func(a, b store.PushOutcome) int { return cmp.Compare(a.Device, b.Device) })
+	slices.SortFunc(got, func(a, b store.PushOutcome) int { return cmp.Or(cmp.Compare(a.Device, b.Device), cmp.Compare(a.User, b.User)) })
 	if err != nil || !slices.Equal(got, want) {
 		e.Errorf("outcomes %+v, %v, want %+v", got, err, want)
 	}
@@ -516,6 +516,12 @@ func testPushOutcomes(e *env) {
 		e.wantOutcomes(uid.Plus(2))
 		e.reopen()
 	}
+	// Of a broadcast there are several by one name.
+	ann, bob := a, a
+	ann.UID, ann.User, bob.UID, bob.User = uid.Plus(3), "ann", uid.Plus(3), "bob"
+	bob.Class, bob.At, ann.At = "retry", bob.UID.Millis(), bob.UID.Millis()
+	e.changePush(&store.PushChange{Outcomes: []store.PushOutcome{bob, ann}})
+	e.wantOutcomes(uid.Plus(3), ann, bob)
 	ab.Class, ab.Attempts = "retry", 2
 	e.changePush(&store.PushChange{Outcomes: []store.PushOutcome{ab}})
 	e.wantOutcomes(uid, a, ab, long)
