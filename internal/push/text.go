@@ -23,29 +23,75 @@ func inWords(t *chat.PushTemplate, language, otherwise string) (chat.PushText, b
 	return chat.PushText{}, false
 }
 
-// inLanguage looks for a language tag and then for ever more general ones: of
-// zh-Hant-TW for zh-Hant and zh. What is in Chinese characters of the other kind
-// is not looked for under the bare zh.
+// inLanguage looks for a language tag, for ever more general ones, of de-CH-1996 for
+// de-CH and de, and at last for the same language of another country. Chinese is
+// told apart by its characters, which some tags name and others leave to the country.
 func inLanguage[T any](texts map[string]T, tag string) (v T, ok bool) {
 	tag = strings.ReplaceAll(tag, "_", "-")
-	if lower := strings.ToLower(tag); strings.HasPrefix(lower, "zh-tw") || strings.HasPrefix(lower, "zh-hk") || strings.HasPrefix(lower, "zh-mo") {
-		if v, ok = texts[tag]; ok {
-			return v, true
-		}
-		tag = "zh-Hant"
+	if v, ok = tagged(texts, tag); ok || tag == "" {
+		return v, ok
 	}
-	for tag != "" {
-		if v, ok = texts[tag]; ok {
+	characters := charactersOf(tag)
+	for _, form := range chinese[characters] {
+		if form == "zh-" { // with the country, which is the last of its parts
+			form += tag[strings.LastIndexByte(tag, '-')+1:]
+		}
+		if v, ok = tagged(texts, form); ok {
 			return v, true
 		}
-		for name, v := range texts {
-			if strings.EqualFold(name, tag) {
-				return v, true
-			}
+	}
+	language := tag
+	for i := strings.LastIndexByte(tag, '-'); i > 0; i = strings.LastIndexByte(language, '-') {
+		language = language[:i]
+		if v, ok = tagged(texts, language); ok {
+			return v, true
 		}
-		tag = tag[:max(strings.LastIndexByte(tag, '-'), 0)]
+	}
+	best := ""
+	for name := range texts {
+		if head, _, more := strings.Cut(name, "-"); more && strings.EqualFold(head, language) && charactersOf(name) == characters && (best == "" || name < best) {
+			best, v, ok = name, texts[name], true
+		}
+	}
+	return v, ok
+}
+
+// tagged is the text under just this tag, in capitals or not.
+func tagged[T any](texts map[string]T, tag string) (v T, ok bool) {
+	if v, ok = texts[tag]; ok {
+		return v, true
+	}
+	for name, v := range texts {
+		if strings.EqualFold(name, tag) {
+			return v, true
+		}
 	}
 	return v, false
+}
+
+// chinese are the forms under which either kind of Chinese is looked for before the
+// bare zh, which is understood as the simplified one.
+var chinese = map[string][]string{
+	"Hans": {"zh-", "zh-Hans", "zh-CN", "zh"},
+	"Hant": {"zh-", "zh-Hant", "zh-TW", "zh-HK"},
+}
+
+// charactersOf are the characters that a tag of Chinese is about; empty for other
+// languages.
+func charactersOf(tag string) string {
+	parts := strings.Split(strings.ToLower(tag), "-")
+	if parts[0] != "zh" {
+		return ""
+	}
+	for _, part := range parts[1:] {
+		switch part {
+		case "hant", "tw", "hk", "mo":
+			return "Hant"
+		case "hans":
+			return "Hans"
+		}
+	}
+	return "Hans"
 }
 
 // Words are what the words of a notification are made of.

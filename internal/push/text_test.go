@@ -90,6 +90,44 @@ func TestCompose(t *testing.T) {
 	}
 }
 
+// A device and the author of a template may name one language in different ways.
+func TestLanguages(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ texts, tag, want string }{
+		{"en zh-CN", "zh-Hans-CN", "zh-CN"},
+		{"en zh-Hans-CN", "zh-CN", "zh-Hans-CN"},
+		{"en zh-Hans", "zh-CN", "zh-Hans"},
+		{"en zh-CN", "zh", "zh-CN"},
+		{"en zh-CN", "zh-SG", "zh-CN"},
+		{"en zh", "zh-Hans-CN", "zh"},
+		{"zh-CN zh-TW", "zh-Hant-TW", "zh-TW"},
+		{"zh-CN zh-TW", "zh-Hant-HK", "zh-TW"},
+		{"zh-CN zh-HK", "zh-TW", "zh-HK"},
+		{"zh-Hans zh-Hant", "zh-MO", "zh-Hant"},
+		{"zh-TW zh-HK", "zh-Hant-HK", "zh-HK"},
+		{"en zh-TW", "zh-Hans-CN", ""},
+		{"en zh-CN", "zh-Hant-TW", ""},
+		{"en zh", "zh-Hant-TW", "zh"}, // which says nothing of its characters
+		{"en-US de", "en-GB", "en-US"},
+		{"en-US en-GB de", "en", "en-GB"},
+		{"en de-AT de-DE", "de-CH", "de-AT"},
+		{"de-CH de", "de-CH-1996", "de-CH"},
+		{"de", "de-Latn-CH", "de"},
+		{"de en", "nl", ""},
+		{"de en", "d", ""},
+		{"de en", "", ""},
+		{"pt-BR", "pt_br", "pt-BR"},
+	} {
+		texts := map[string]string{}
+		for _, tag := range strings.Fields(c.texts) {
+			texts[tag] = tag
+		}
+		if got, ok := inLanguage(texts, c.tag); got != c.want || ok != (c.want != "") {
+			t.Errorf("%s of %s is %q, want %q", c.tag, c.texts, got, c.want)
+		}
+	}
+}
+
 // Every type that is pushed by default has something to say, in every language,
 // and no two types the same in a language where they should differ.
 func TestDefaultTexts(t *testing.T) {
