@@ -49,6 +49,8 @@ type follower struct {
 	waiting  []store.LogRecord // behind settled: read, and not old enough or not come to yet
 	lookAt   int64             // Unix ms: when the first look is due; math.MaxInt64 for none
 
+	tide tide
+
 	change  store.PushChange
 	reasons int // how many are in change
 	// unshown are the channels of which change takes back what is shown, and up to
@@ -159,6 +161,40 @@ func (f *follower) wait(ctx context.Context) error {
 	return nil
 }
 
+// old reports whether the record is as old as the grace is long. Times of the log never
+// go back, so when the clock is put back by an hour, all that comes within that hour
+// seems to be of its end: that is told by how far the log had come.
+func (f *follower) old(r *store.LogRecord) bool {
+	now := f.d.Now()
+	f.tide.turn(now, f.d.Store.LogHead(), f.d.Grace)
+	return !f.due(r).After(now) || r.At > now.UnixMilli() && f.tide.over(r.Seq, now, f.d.Grace)
+}
+
+// A tide is how far the log had come at two times: at least one of them is the grace
+// ago, and at most twice of it.
+type tide struct {
+	older, newer struct {
+		seq uint64
+		at  time.Time
+	}
+}
+
+func (t *tide) turn(now time.Time, head uint64, grace time.Duration) {
+	age := now.Sub(t.newer.at)
+	if age >= 0 && age < grace && !t.newer.at.IsZero() {
+		return
+	}
+	if t.older = t.newer; age < 0 {
+		t.older.seq = 0 // of another clock
+	}
+	t.newer.seq, t.newer.at = head, now
+}
+
+// over reports whether the record was there so long ago.
+func (t *tide) over(seq uint64, now time.Time, grace time.Duration) bool {
+	return seq <= t.older.seq && now.Sub(t.older.at) >= grace || seq <= t.newer.seq && now.Sub(t.newer.at) >= grace
+}
+
 // records passes those that are old enough, for as long as a stint lasts, and
 // reports whether there were any.
 func (f *follower) records(ctx context.Context, began time.Time) (passed bool, err error) {
@@ -169,7 +205,7 @@ func (f *follower) records(ctx context.Context, began time.Time) (passed bool, e
 			}
 		}
 		f.d.deciding.tell(f.waiting, f.lookAt)
-		if len(f.waiting) == 0 || f.due(&f.waiting[0]).After(f.d.Now()) {
+		if len(f.waiting) == 0 || !f.old(&f.waiting[0]) {
 			return passed, nil
 		}
 		if passed && time.Since(began) >= followStint {
@@ -191,8 +227,16 @@ func (f *follower) records(ctx context.Context, began time.Time) (passed bool, e
 // looks decides for good upon who was given more time, and reports whether there
 // was anybody.
 func (f *follower) looks(ctx context.Context) (looked bool, err error) {
-	for f.d.Now().UnixMilli() >= f.lookAt {
-		list, err := f.d.Store.PushLooks(ctx, f.d.Now().UnixMilli(), looksTogether)
+	for {
+		now := f.d.Now()
+		until := now.UnixMilli()
+		if f.lookAt != math.MaxInt64 && f.lookAt > now.Add(f.d.Patience).UnixMilli() {
+			until = f.lookAt // the clock was put back since: no look is due so late
+		}
+		if until < f.lookAt {
+			return looked, nil
+		}
+		list, err := f.d.Store.PushLooks(ctx, until, looksTogether)
 		if err != nil {
 			return looked, err
 		}
@@ -220,7 +264,6 @@ func (f *follower) looks(ctx context.Context) (looked bool, err error) {
 			return looked, nil // records have their turn
 		}
 	}
-	return looked, nil
 }
 
 // writeFull writes what has gathered if it is much. The watermark stays behind the
@@ -308,7 +351,7 @@ func (f *follower) request(ctx context.Context, r *store.LogRecord, ref store.Re
 	if err != nil || q == nil {
 		return err
 	}
-	q.due = f.due(r).UnixMilli()
+	q.due = min(f.due(r).UnixMilli(), f.d.Now().UnixMilli())
 	switch {
 	case q.effect != push.None:
 		return f.decide(ctx, q, nil)
@@ -324,7 +367,7 @@ func (f *follower) lookAgain(ctx context.Context, l *store.PushLook) error {
 	if err != nil || q == nil || q.effect == push.None {
 		return err
 	}
-	q.due, q.final = l.Due, true
+	q.due, q.final = min(l.Due, f.d.Now().UnixMilli()), true
 	if n := len(l.Targets); n > 0 && l.Targets[n-1] >= len(q.given) {
 		return fmt.Errorf("%w: a look at target %d of %d", store.ErrRow, l.Targets[n-1], len(q.given))
 	}

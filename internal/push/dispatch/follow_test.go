@@ -694,3 +694,45 @@ func TestOneBadMessageCostsItself(t *testing.T) {
 		t.Errorf("looks %v, %v are left", looks, err)
 	}
 }
+
+// When the clock is put back, whoever is away is notified all the same: of what was sent
+// before and after it, and who was to be looked at again.
+func TestClockPutBack(t *testing.T) {
+	t.Parallel()
+	s := newSentry(t)
+	for _, u := range []string{"bob", "cy"} {
+		s.register(u)
+	}
+	s.connect("cy", "ios", 0)
+	s.follow()
+	slow := s.send("cy")
+	s.pass(3 * time.Second)
+	s.until("it is to be looked at again", func() bool {
+		looks, err := s.store.PushLooks(context.Background(), 1<<60, 10)
+		return err == nil && len(looks) == 1
+	})
+	before := s.send("bob")
+	s.pass(-time.Hour)
+	var after []chat.UID
+	for range followBatch + 10 { // more than are read at a time
+		after = append(after, s.send("bob"))
+	}
+	time.Sleep(2 * followTick) // nothing must happen
+	if got := s.reasons(after[0]); got != nil {
+		t.Errorf("within the grace it is decided: %q", got)
+	}
+	s.until("all are decided upon, long before the hour is over", func() bool {
+		s.pass(50 * time.Millisecond)
+		return s.reasons(after[len(after)-1]) != nil && s.reasons(slow) != nil
+	})
+	s.want(slow, "away")
+	s.want(before, "away")
+	for _, ref := range after {
+		s.want(ref, "away")
+	}
+	for key, j := range s.jobs() {
+		if j.Due > s.now().UnixMilli() {
+			t.Errorf("%s is due in %v", key, time.UnixMilli(j.Due).Sub(s.now()))
+		}
+	}
+}
