@@ -66,7 +66,7 @@ const zeroWidthJoiner = 0x200d
 
 // cluster is the length in bytes of what a reader sees as the first character of
 // s. It knows combining marks, variation selectors, joiners, skin tones, tags,
-// flags, syllables of Hangul and line ends, which is what of the rules of Unicode
+// flags, syllables of Hangul, consonants that Indic scripts join, and line ends, which is what of the rules of Unicode
 // (UAX 29) occurs in messages; of the rest it takes each code point for itself.
 // Joining one too many is harmless here, parting is not.
 func cluster(s string) int {
@@ -81,7 +81,7 @@ func cluster(s string) int {
 	for n < len(s) {
 		r, size := utf8.DecodeRuneInString(s[n:])
 		switch {
-		case extends(r), prev == zeroWidthJoiner && !unicode.IsControl(r) && r != ' ', hangulJoins(prev, r):
+		case extends(r), prev == zeroWidthJoiner && !unicode.IsControl(r) && r != ' ', hangulJoins(prev, r), isVirama(prev) && r >= 0x900 && r < 0xe00 && unicode.Is(unicode.Lo, r):
 		case flag && isRegional(r):
 			flag = false
 		default:
@@ -100,6 +100,16 @@ func extends(r rune) bool {
 		r == 0xe33 || r == 0xeb3 || // vowels of Thai and Lao that are letters by name
 		r >= 0x1f3fb && r <= 0x1f3ff || // skin tones
 		r >= 0xe0020 && r <= 0xe007f) // tags, of the flags of regions
+}
+
+// isVirama reports whether r joins the consonants before and behind it, in one of the
+// scripts whose readers see them as one (GB9c).
+func isVirama(r rune) bool {
+	switch r {
+	case 0x94d, 0x9cd, 0xacd, 0xb4d, 0xc4d, 0xd4d:
+		return true
+	}
+	return false
 }
 
 func isRegional(r rune) bool { return r >= 0x1f1e6 && r <= 0x1f1ff }

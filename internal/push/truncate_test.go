@@ -14,6 +14,8 @@ var characters = map[string]string{
 	"two accents":          "a\u0323\u0302",
 	"vowel sign":           "\u0e01\u0e33",
 	"Devanagari":           "कि",
+	"joined consonants":    "क\u094dष",
+	"a syllable of three":  "स\u094dत\u094dर\u0940",
 	"an emoji":             "😀",
 	"variation selector":   "❤\ufe0f",
 	"keycap":               "1\ufe0f\u20e3",
