@@ -299,6 +299,7 @@ func (d *Dispatcher) reach(ctx context.Context, app chat.AppID, user string, off
 type sends struct {
 	mu   sync.Mutex
 	list map[chat.UID]kept
+	size int // of their texts
 }
 
 type kept struct {
@@ -306,7 +307,17 @@ type kept struct {
 	cast bool
 }
 
-const maxSends = 1024
+// size is about what it takes in memory.
+func (k *kept) size() int {
+	m := k.send.Message
+	return 1<<10 + len(m.Content) + len(m.Push.Content) + len(m.Push.Data) + 2*(len(m.Push.Ext)+len(m.Push.More))
+}
+
+// maxSends and maxSendBytes are how many messages are kept, and how long ones.
+const (
+	maxSends     = 1024
+	maxSendBytes = 16 << 20
+)
 
 // of is the message under ref, and whether it is a broadcast.
 func (c *sends) of(ctx context.Context, s Store, app chat.AppID, ref chat.UID) (send *push.Send, cast bool, err error) {
@@ -332,9 +343,12 @@ func (c *sends) of(ctx context.Context, s Store, app chat.AppID, ref chat.UID) (
 	v = kept{push.NewSend(m), cast}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.list == nil || len(c.list) >= maxSends {
-		c.list = make(map[chat.UID]kept, maxSends)
+	if _, twice := c.list[ref]; twice {
+		return v.send, v.cast, nil
 	}
-	c.list[ref] = v
+	if size := v.size(); c.list == nil || len(c.list) >= maxSends || c.size+size > maxSendBytes {
+		c.list, c.size = make(map[chat.UID]kept), 0
+	}
+	c.list[ref], c.size = v, c.size+v.size()
 	return v.send, v.cast, nil
 }

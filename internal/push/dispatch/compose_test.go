@@ -1,6 +1,8 @@
 package dispatch
 
 import (
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -33,6 +35,31 @@ func (w *world) user(user string, change func(*chat.User)) {
 	}
 	if err := w.store.UpdateUsers(w.t.Context(), w.app.ID, []string{user}, change); err != nil {
 		w.t.Fatal(err)
+	}
+}
+
+// Messages that are being notified of are kept for those who come next, but not more of
+// them than there is room for, however long they are.
+func TestSendsAreBounded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	text := strings.Repeat("x", 100<<10)
+	var last chat.UID
+	for i := range 3 * maxSendBytes / len(text) {
+		last = w.message(text+strconv.Itoa(i), "bob")
+		for range 2 {
+			if s, _, err := w.d.sends.of(t.Context(), w.store, w.app.ID, last); err != nil || !strings.Contains(s.Message.Content, text) {
+				t.Fatal(err)
+			}
+		}
+	}
+	c := &w.d.sends
+	size := 0
+	for _, k := range c.list {
+		size += len(k.send.Message.Content)
+	}
+	if _, found := c.list[last]; !found || size > maxSendBytes || c.size < size || c.size > size+len(c.list)*(1<<11) {
+		t.Errorf("%d are kept, of %d bytes, counted as %d", len(c.list), size, c.size)
 	}
 }
 
