@@ -28,8 +28,8 @@ var pushFields = fields.NewTable(
 	}),
 )
 
-// devicePush is the call device.push: without a provider, or without a token, the
-// device is registered no more.
+// devicePush is the call device.push: without a token the device is registered no
+// more.
 func (c *conn) devicePush(ctx context.Context, data []byte) ([]byte, error) {
 	app, err := c.appNow()
 	if err != nil {
@@ -42,7 +42,7 @@ func (c *conn) devicePush(ctx context.Context, data []byte) ([]byte, error) {
 	if c.device == "" {
 		return nil, chat.Invalid("deviceId", "this connection has none: give one in connect.data")
 	}
-	if r.Token == "" {
+	if r.Clears() {
 		return []byte("{}"), c.g.opts.Directory.UnregisterPush(ctx, app, c.user, c.device)
 	}
 	return []byte("{}"), c.g.opts.Directory.RegisterPush(ctx, app, c.user, &r)

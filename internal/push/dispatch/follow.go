@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/parleychat/parley/internal/chat"
@@ -364,14 +365,41 @@ func (f *follower) request(ctx context.Context, r *store.LogRecord, ref store.Re
 // lookAgain decides upon those of a request who were given more time.
 func (f *follower) lookAgain(ctx context.Context, l *store.PushLook) error {
 	q, err := f.open(ctx, l.App, l.Ref)
-	if err != nil || q == nil || q.effect == push.None {
+	if err != nil {
 		return err
+	}
+	if q == nil || q.effect == push.None {
+		return f.offMeanwhile(ctx, l)
 	}
 	q.due, q.final = min(l.Due, f.d.Now().UnixMilli()), true
 	if n := len(l.Targets); n > 0 && l.Targets[n-1] >= len(q.given) {
 		return fmt.Errorf("%w: a look at target %d of %d", store.ErrRow, l.Targets[n-1], len(q.given))
 	}
 	return f.decide(ctx, q, l.Targets)
+}
+
+// offMeanwhile tells those who were given more time that their app cannot push any
+// more, or they would be undecided upon for good.
+func (f *follower) offMeanwhile(ctx context.Context, l *store.PushLook) error {
+	if len(l.Targets) == 0 {
+		return nil
+	}
+	given, err := f.d.Store.Given(ctx, l.Ref)
+	if chat.KindOf(err) == chat.KindNotFound {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	places := slices.DeleteFunc(slices.Clone(l.Targets), func(at int) bool { return at >= len(given) })
+	reasons := make([]uint8, len(places))
+	for i := range reasons {
+		reasons[i] = uint8(push.ReasonOff)
+		f.d.deciding.recipient(push.None, push.ReasonOff)
+	}
+	f.change.Reasons = append(f.change.Reasons, store.PushReasonsOf{Ref: l.Ref, Count: len(given), Targets: places, Reasons: reasons})
+	f.reasons += len(reasons)
+	return nil
 }
 
 // pushing is a request of an app that can push; of others it is nil.

@@ -736,3 +736,24 @@ func TestClockPutBack(t *testing.T) {
 		}
 	}
 }
+
+// Who is to be looked at again when the app cannot push any more is decided upon all
+// the same, once.
+func TestSwitchedOffBetweenLooks(t *testing.T) {
+	t.Parallel()
+	s := newSentry(t)
+	s.register("bob")
+	s.connect("bob", "ios", 0)
+	ref := s.send("cy bob")
+	s.follow()
+	s.pass(3 * time.Second)
+	s.until("the first look", func() bool { return s.reasons(ref) != nil })
+	s.set("push.enabled", "false")
+	s.pass(10 * time.Second)
+	s.until("the second look", func() bool { return len(s.reasons(ref)) == 2 })
+	s.set("push.enabled", "true")
+	s.want(ref, "no_device", "push_off")
+	if n := len(s.jobs()); n != 0 {
+		t.Errorf("%d jobs", n)
+	}
+}

@@ -493,7 +493,9 @@ func testPushReasons(e *env) {
 func (e *env) wantOutcomes(uid chat.UID, want ...store.PushOutcome) {
 	e.Helper()
 	got, err := e.PushOutcomes(e.ctx, uid)
-	slices.SortFunc(got, func(a, b store.PushOutcome) int { return cmp.Or(cmp.Compare(a.Device, b.Device), cmp.Compare(a.User, b.User)) })
+	slices.SortFunc(got, func(a, b store.PushOutcome) int {
+		return cmp.Or(cmp.Compare(a.Device, b.Device), cmp.Compare(a.User, b.User))
+	})
 	if err != nil || !slices.Equal(got, want) {
 		e.Errorf("outcomes %+v, %v, want %+v", got, err, want)
 	}
