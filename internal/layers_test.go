@@ -47,6 +47,7 @@ var layers = map[string][]string{
 	"internal/push/vivo":     {"internal/chat", "internal/push", "internal/push/line"},
 	"internal/push/ohos":     {"internal/chat", "internal/push", "internal/push/line"},
 	"internal/push/meizu":    {"internal/chat", "internal/push", "internal/push/line"},
+	"internal/push/web":      {"internal/chat", "internal/push", "internal/push/line"},
 	"internal/push/line":     {"internal/push"},
 	"internal/push/dispatch": {"internal/chat", "internal/push", "internal/store"},
 	// Whoever judges what the adapters send shares nothing with them.
@@ -70,7 +71,7 @@ var layers = map[string][]string{
 		"api", "internal/admin", "internal/chat", "internal/console", "internal/courier", "internal/directory",
 		"internal/gateway", "internal/push", "internal/push/apns", "internal/push/dispatch", "internal/push/fcm",
 		"internal/push/honor", "internal/push/hw", "internal/push/line", "internal/push/meizu", "internal/push/mi",
-		"internal/push/ohos", "internal/push/oppo", "internal/push/vivo", "internal/room", "internal/serverapi",
+		"internal/push/ohos", "internal/push/oppo", "internal/push/vivo", "internal/push/web", "internal/room", "internal/serverapi",
 		"internal/store", "internal/store/pebble", "internal/trace",
 	},
 

@@ -98,6 +98,12 @@ var pushFields = map[PushProvider][]PushField{
 		{Name: "testMessages", Optional: true, check: checkSwitch},
 	},
 	MEIZU: {{Name: "appId"}, {Name: "appSecret", Secret: true}, {Name: "noticeMsgType", Optional: true, check: oneOf("1", "2")}},
+	WEB: {
+		{Name: "publicKey", check: checkWebPublic}, {Name: "privateKey", Secret: true, check: checkWebPrivate},
+		{Name: "subject", check: checkWebSubject},
+		{Name: "icon", Optional: true, check: checkWebLink}, {Name: "badge", Optional: true, check: checkWebLink},
+		{Name: "link", Optional: true, check: checkWebLink},
+	},
 }
 
 // PushFields are the fields of the provider's credentials.
@@ -163,6 +169,11 @@ func (c *PushCredential) Check() error {
 			return Invalid("vendorTemplateId", "is required with "+name)
 		}
 	}
+	if c.Provider == WEB {
+		if err := checkWebPair(c.Fields["publicKey"], c.Fields["privateKey"]); err != nil {
+			return err
+		}
+	}
 	return checkBaseURL(c.BaseURL)
 }
 
@@ -221,9 +232,10 @@ func PushCredentialsAbout(provider, bundle, pack, environment string) (about fun
 	}, nil
 }
 
-// KeyID is what the provider calls the credential by, which is not secret.
+// KeyID is what the provider calls the credential by, which is not secret. Of WEB it
+// is the public key, which pages subscribe with.
 func (c *PushCredential) KeyID() string {
-	for _, name := range [...]string{"keyId", "clientId", "appId", "appKey"} {
+	for _, name := range [...]string{"keyId", "clientId", "appId", "appKey", "publicKey"} {
 		if v := c.Fields[name]; v != "" {
 			return v
 		}

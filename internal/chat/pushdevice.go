@@ -22,15 +22,16 @@ const (
 	VIVO  PushProvider = 7
 	OHOS  PushProvider = 8
 	MEIZU PushProvider = 9
+	WEB   PushProvider = 10 // browsers, by the push services of their makers
 )
 
 var pushProviderNames = [...]string{
-	APNs: "APNs", FCM: "FCM", HW: "HW", HONOR: "HONOR", MI: "MI", OPPO: "OPPO", VIVO: "VIVO", OHOS: "OHOS", MEIZU: "MEIZU",
+	APNs: "APNs", FCM: "FCM", HW: "HW", HONOR: "HONOR", MI: "MI", OPPO: "OPPO", VIVO: "VIVO", OHOS: "OHOS", MEIZU: "MEIZU", WEB: "WEB",
 }
 
 // PushProviders lists every provider.
 func PushProviders() []PushProvider {
-	return []PushProvider{APNs, FCM, HW, HONOR, MI, OPPO, VIVO, OHOS, MEIZU}
+	return []PushProvider{APNs, FCM, HW, HONOR, MI, OPPO, VIVO, OHOS, MEIZU, WEB}
 }
 
 // String is the provider's name.
@@ -51,21 +52,26 @@ func ParsePushProvider(name string) (PushProvider, error) {
 			return p, nil
 		}
 	}
-	return 0, Invalid("provider", "one of APNs, FCM, HW, HONOR, MI, OPPO, VIVO, OHOS, MEIZU")
+	return 0, Invalid("provider", "one of APNs, FCM, HW, HONOR, MI, OPPO, VIVO, OHOS, MEIZU, WEB")
 }
 
-// A PushEnvironment is one of the two worlds that Apple's tokens are of. Numbers
-// are stored: never reuse one.
+// A PushEnvironment is one of the two worlds that Apple's tokens are of, and of
+// browsers the push service that they are subscribed with. Numbers are stored: never
+// reuse one.
 type PushEnvironment uint8
 
-// The environments. Other providers have none.
+// The environments of Apple's tokens. Those of browsers are in webpush.go; other
+// providers have none.
 const (
 	NoEnvironment PushEnvironment = 0
 	Production    PushEnvironment = 1
 	Sandbox       PushEnvironment = 2
 )
 
-var pushEnvironmentNames = [...]string{NoEnvironment: "", Production: "production", Sandbox: "sandbox"}
+var pushEnvironmentNames = [...]string{
+	NoEnvironment: "", Production: "production", Sandbox: "sandbox",
+	WebGoogle: "google", WebMozilla: "mozilla", WebMicrosoft: "microsoft", WebApple: "apple",
+}
 
 // String is the environment's name, empty for none.
 func (e PushEnvironment) String() string {
@@ -105,7 +111,7 @@ type PushDevice struct {
 	Provider    PushProvider
 	Token       string          // names the device to the provider
 	Package     string          // of the app on it, which Apple calls bundle; may be empty
-	Environment PushEnvironment // of APNs tokens
+	Environment PushEnvironment // of APNs tokens, and whose push service a browser's is
 	Language    string          // a tag such as zh-Hans-CN; empty when not known
 	HideDetails bool            // what a message says is not to be seen on a locked screen
 	Zone        string          // a time zone's name; empty when not known
@@ -131,6 +137,7 @@ func ShortToken(token string) string {
 type PushRegistration struct {
 	DeviceID        string
 	Provider, Token string
+	TokenObject     bool   // the token was no text but an object, of which Token is the text
 	Bundle, Package string // two names of the same
 	Environment     string
 	Language        string
@@ -151,8 +158,9 @@ const (
 	minAPNsToken, maxAPNsToken = 32, 100
 )
 
-// Device is what the registration says, checked. Errors name the field.
-func (r *PushRegistration) Device() (*PushDevice, error) {
+// Device is what the registration says, checked. Errors name the field. webHosts are
+// the hosts of push services besides those that browsers have.
+func (r *PushRegistration) Device(webHosts ...string) (*PushDevice, error) {
 	if err := CheckID("deviceId", r.DeviceID); err != nil {
 		return nil, err
 	}
@@ -161,8 +169,20 @@ func (r *PushRegistration) Device() (*PushDevice, error) {
 	if d.Provider, err = ParsePushProvider(r.Provider); err != nil {
 		return nil, err
 	}
-	if d.Token, err = checkPushToken(d.Provider, r.Token); err != nil {
-		return nil, err
+	var service PushEnvironment
+	switch {
+	case d.Provider == WEB:
+		var s *WebSubscription
+		if s, service, err = ParseWebSubscription(r.Token, webHosts...); err != nil {
+			return nil, err
+		}
+		d.Token = s.Token()
+	case r.TokenObject:
+		return nil, Invalid("token", "must be a string, as it is no browser's")
+	default:
+		if d.Token, err = checkPushToken(d.Provider, r.Token); err != nil {
+			return nil, err
+		}
 	}
 	if d.Package, err = PushPackage(r.Bundle, r.Package); err != nil {
 		return nil, err
@@ -172,6 +192,9 @@ func (r *PushRegistration) Device() (*PushDevice, error) {
 	}
 	if d.Provider == APNs && d.Environment == NoEnvironment {
 		d.Environment = Production
+	}
+	if d.Provider == WEB {
+		d.Environment = service
 	}
 	if r.Language != "" {
 		if d.Language, err = ParseLanguage("language", r.Language); err != nil {

@@ -38,6 +38,9 @@ type Directory struct {
 	open   *openBook
 
 	pushChanges sync.Map // chat.AppID → *atomic.Uint64
+	// PushWebHosts are hosts of push services besides those that browsers have. It is
+	// set before anything is asked of the directory.
+	PushWebHosts []string
 }
 
 // A snapshot is every app at one moment. It is never changed, so a call that

@@ -15,7 +15,7 @@ func (d *Directory) RegisterPush(ctx context.Context, app *chat.App, user string
 	if err := chat.CheckID("userId", user); err != nil {
 		return err
 	}
-	device, err := r.Device()
+	device, err := r.Device(d.PushWebHosts...)
 	if err != nil {
 		return err
 	}

@@ -479,6 +479,17 @@ func Text[T any](name string, at func(*T) *string) Field[T] {
 	}}
 }
 
+// TextOrObject is a field that holds a string, or an object, which is read as the text
+// of it.
+func TextOrObject[T any](name string, at func(*T) (text *string, isObject *bool)) Field[T] {
+	return Field[T]{name, func(r *Reader, v *T) (err error) {
+		text, isObject := at(v)
+		*isObject = r.dec.PeekKind() == jsontext.KindBeginObject
+		*text, err = r.TextOrObject()
+		return err
+	}}
+}
+
 // Texts is a field that holds an array of at most limit strings.
 func Texts[T any](name string, limit int, at func(*T) *[]string) Field[T] {
 	return Field[T]{name, func(r *Reader, v *T) (err error) {

@@ -12,7 +12,7 @@ import (
 
 var pushFields = fields.NewTable(
 	fields.Text("provider", func(r *chat.PushRegistration) *string { return &r.Provider }),
-	fields.Text("token", func(r *chat.PushRegistration) *string { return &r.Token }),
+	fields.TextOrObject("token", func(r *chat.PushRegistration) (*string, *bool) { return &r.Token, &r.TokenObject }),
 	fields.Text("bundle", func(r *chat.PushRegistration) *string { return &r.Bundle }),
 	fields.Text("package", func(r *chat.PushRegistration) *string { return &r.Package }),
 	fields.Text("environment", func(r *chat.PushRegistration) *string { return &r.Environment }),

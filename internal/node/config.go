@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/parleychat/parley/internal/chat"
 )
 
 // A DataDir is the setting that every command has.
@@ -41,6 +43,7 @@ type Config struct {
 	PushInFlight int           `default:"256" env:"PARLEY_PUSH_IN_FLIGHT" placeholder:"N" help:"Requests to a push provider that are under way at once, for each credential of an app."`
 	PushQueue    int           `default:"2000000" env:"PARLEY_PUSH_QUEUE" placeholder:"N" help:"Notifications that may wait for a push provider, for each credential of an app. Beyond that they are dropped."`
 	PushCA       string        `name:"push-ca" env:"PARLEY_PUSH_CA" placeholder:"FILE" help:"Certificates (PEM) of authorities that are trusted with push providers' addresses besides the machine's own, such as that of a relay."`
+	PushWebHosts []string      `name:"push-web-hosts" env:"PARLEY_PUSH_WEB_HOSTS" placeholder:"HOST,..." help:"Hosts of browsers' push services besides those of Google, Mozilla, Microsoft and Apple, such as push.example.com or *.push.example.com. Browsers name the host that is called: name none of your own network."`
 
 	PingInterval    time.Duration `default:"25s" env:"PARLEY_PING_INTERVAL" placeholder:"DURATION" help:"How often clients are pinged."`
 	MinFree         Size          `default:"512MiB" env:"PARLEY_MIN_FREE" placeholder:"SIZE" help:"Refuse writes while the data folder's disk has less free space. 0 turns the check off."`
@@ -87,6 +90,11 @@ func (c *Config) Check() error {
 	}
 	if _, err := loadRoots(c.PushCA); err != nil {
 		errs = append(errs, err)
+	}
+	for _, name := range c.PushWebHosts {
+		if err := chat.CheckWebHost(name); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	if c.ShutdownTimeout <= 0 || c.ShutdownTimeout > time.Hour {
 		fail("shutdown-timeout: more than 0 and at most 1h, got %s", c.ShutdownTimeout)

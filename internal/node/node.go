@@ -121,6 +121,7 @@ func start(ctx context.Context, c Config, logger *slog.Logger, adjust func(*pebb
 	if err != nil {
 		return nil, err
 	}
+	d.PushWebHosts = n.config.PushWebHosts
 	n.service = admin.NewService(d, n.describe())
 	if err := n.ensureApp(ctx, d); err != nil {
 		return nil, err

@@ -20,6 +20,7 @@ import (
 	"github.com/parleychat/parley/internal/push/ohos"
 	"github.com/parleychat/parley/internal/push/oppo"
 	"github.com/parleychat/parley/internal/push/vivo"
+	"github.com/parleychat/parley/internal/push/web"
 	"github.com/parleychat/parley/internal/store"
 )
 
@@ -32,7 +33,11 @@ func (n *Node) openPush(d *directory.Directory) error {
 	n.pushes = dispatch.New(dispatch.Options{
 		Store: n.store, Directory: d, Sessions: n.gateway,
 		Adapter: func(c *chat.PushCredential) (push.Adapter, error) {
-			return adapters[c.Provider](c, line.Options{Roots: roots}, n.now)
+			o := line.Options{Roots: roots}
+			if c.Provider == chat.WEB {
+				return web.New(c, o, n.now, n.config.PushWebHosts...)
+			}
+			return adapters[c.Provider](c, o, n.now)
 		},
 		Now: n.now, Logger: n.logger, Metrics: n.registry,
 		Grace: n.config.PushGrace, Patience: n.config.PushPatience,
@@ -61,7 +66,8 @@ func loadRoots(file string) (*x509.CertPool, error) {
 	return roots, nil
 }
 
-// adapters make what takes notifications to a provider.
+// adapters make what takes notifications to a provider. That for browsers is made
+// above, as it has to know more.
 var adapters = map[chat.PushProvider]func(*chat.PushCredential, line.Options, func() time.Time) (push.Adapter, error){
 	chat.APNs: apns.New, chat.FCM: fcm.New, chat.HW: hw.New, chat.HONOR: honor.New, chat.MI: mi.New, chat.OPPO: oppo.New,
 	chat.VIVO: vivo.New, chat.OHOS: ohos.New, chat.MEIZU: meizu.New,

@@ -268,6 +268,8 @@ func Decide(s *Send, r *Recipient, rules *Rules, now time.Time, sentAt time.Time
 			reason = ReasonNoDevice
 		case at.Quiet != nil && at.Quiet.At(now) && !s.Mention.passes(at.Quiet.Level, r.ID):
 			reason = ReasonQuiet
+		case r.Reach == Desk && at.Provider == chat.WEB:
+			reason = ReasonDesktop // it is there that they have it
 		case effect == Silent && at.Provider != chat.APNs: // contentAvailable is promised of Apple's alone
 			reason = ReasonShows
 		case effect == Alert && !s.saysTo(at.Provider):
@@ -300,6 +302,8 @@ func platformsOf(p chat.PushProvider) []string {
 		return []string{"ios", "iphone", "ipad"}
 	case chat.OHOS:
 		return []string{"harmonyos", "harmony", "ohos"}
+	case chat.WEB:
+		return []string{"web", "browser"}
 	}
 	return []string{"android"}
 }
@@ -371,8 +375,7 @@ func Undecided(offset uint64, cursors []Cursor, rules *Rules) bool {
 
 func (c *Cursor) desk() bool { return slices.Contains(desks, strings.ToLower(c.Platform)) }
 
-// desks are platforms that have no notifications of providers, and whose users may
-// have their phones elsewhere.
+// desks are platforms whose users may have their phones elsewhere.
 var desks = []string{"web", "desktop", "pc", "windows", "macos", "mac", "linux", "electron", "miniprogram"}
 
 // A Mention is whom a message mentions.

@@ -10,9 +10,10 @@ import (
 )
 
 var (
-	noon  = time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
-	phone = chat.PushDevice{ID: "p", Provider: chat.FCM, Token: "t"}
-	apple = chat.PushDevice{ID: "i", Provider: chat.APNs, Token: "a1"}
+	noon    = time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
+	phone   = chat.PushDevice{ID: "p", Provider: chat.FCM, Token: "t"}
+	browser = chat.PushDevice{ID: "b", Provider: chat.WEB, Token: "w"}
+	apple   = chat.PushDevice{ID: "i", Provider: chat.APNs, Token: "a1"}
 )
 
 func message(typ string, ct chat.ChannelType, opts chat.PushOptions) *chat.Message {
@@ -122,6 +123,11 @@ func TestDecide(t *testing.T) {
 		"a call in time":           {call, Recipient{Devices: both}, false, 10 * time.Second, Decision{Alert, ReasonAway, []Effect{Alert, Alert}}},
 		"a silent one, a bit late": {silent, Recipient{Devices: both}, false, time.Minute, Decision{Reason: ReasonLate}},
 
+		"a browser, like a phone":     {text, Recipient{Devices: []chat.PushDevice{browser, phone}}, false, 0, Decision{Alert, ReasonAway, []Effect{Alert, Alert}}},
+		"a browser, and phones too":   {text, Recipient{Reach: Desk, Devices: []chat.PushDevice{browser, phone}}, true, 0, Decision{Alert, ReasonAway, []Effect{None, Alert}}},
+		"a browser alone, at a desk":  {text, Recipient{Reach: Desk, Devices: []chat.PushDevice{browser}}, true, 0, Decision{Reason: ReasonDesktop}},
+		"silent is not for a browser": {silent, Recipient{Devices: []chat.PushDevice{browser}}, false, 0, Decision{Reason: ReasonShows}},
+
 		"silent is for Apple's":      {silent, Recipient{Devices: both}, false, 0, Decision{Silent, ReasonAway, []Effect{None, Silent}}},
 		"silent and none of Apple's": {silent, Recipient{Devices: []chat.PushDevice{phone}}, false, 0, Decision{Reason: ReasonShows}},
 
@@ -213,15 +219,16 @@ func TestUndecided(t *testing.T) {
 // A send by tags or app package notifies on the platforms that it names.
 func TestPlatforms(t *testing.T) {
 	t.Parallel()
-	all := []chat.PushDevice{{Provider: chat.APNs}, {Provider: chat.OHOS}, {Provider: chat.FCM}, {Provider: chat.VIVO}}
+	all := []chat.PushDevice{{Provider: chat.APNs}, {Provider: chat.OHOS}, {Provider: chat.FCM}, {Provider: chat.VIVO}, {Provider: chat.WEB}}
 	for more, want := range map[string]string{
-		``:                                 "2222",
-		`{}`:                               "2222",
-		`{"platform":[]}`:                  "2222",
-		`{"platform":["iOS"],"ios":{}}`:    "2000",
-		`{"platform":["Android"]}`:         "0022",
-		`{"platform":["harmonyOS","ios"]}`: "2200",
-		`{"platform":["web"]}`:             "",
+		``:                                 "22222",
+		`{}`:                               "22222",
+		`{"platform":[]}`:                  "22222",
+		`{"platform":["iOS"],"ios":{}}`:    "20000",
+		`{"platform":["Android"]}`:         "00220",
+		`{"platform":["harmonyOS","ios"]}`: "22000",
+		`{"platform":["WEB"]}`:             "00002",
+		`{"platform":["miniprogram"]}`:     "",
 	} {
 		s := NewSend(&chat.Message{ChannelType: chat.System, Flags: chat.Missed | chat.Pushed, Push: chat.PushOptions{More: more}})
 		d := Decide(s, &Recipient{ID: "bob", Devices: all}, &Rules{Enabled: true}, time.Unix(1, 0), time.Unix(1, 0))

@@ -15,6 +15,7 @@ import (
 const (
 	MaxTitle    = 50       // characters
 	MaxImageURL = 2000     // bytes
+	MaxTag      = 64       // characters
 	MaxExt      = 32 << 10 // bytes of the whole pushExt
 )
 
@@ -37,6 +38,7 @@ type Ext struct {
 	OPPO  OPPO
 	VIVO  VIVO
 	MEIZU MEIZU
+	WEB   WEB
 }
 
 // APNs are the settings for Apple's devices.
@@ -100,6 +102,17 @@ type MEIZU struct {
 	NoticeMsgType int // 1 private, 2 public; 0 when not given
 }
 
+// WEB are the settings for browsers.
+type WEB struct {
+	Icon, Image string
+	Link        string // opened by a click
+	// Tag: of the notifications with one, browsers show the last, and push services keep
+	// the last for a browser that is away.
+	Tag                string
+	Urgency            string // very-low, low, normal or high
+	RequireInteraction bool   // it stays until somebody does something about it
+}
+
 // ParseExt reads and checks pushExt. Errors name the path below field. Providers
 // and settings that are not known are ignored, so that callers can be ahead of
 // this server.
@@ -136,6 +149,15 @@ var providerTable = fields.NewTable(
 	fields.Object("MEIZU", fields.NewTable(
 		number("noticeMsgType", func(p *MEIZU) *int { return &p.NoticeMsgType }, 1, 2),
 	), func(e *Ext) *MEIZU { return &e.MEIZU }),
+	// Ours: browsers are on no page of the API.
+	fields.Object("WEB", fields.NewTable(
+		link("icon", func(p *WEB) *string { return &p.Icon }),
+		link("image", func(p *WEB) *string { return &p.Image }),
+		link("link", func(p *WEB) *string { return &p.Link }),
+		text("tag", MaxTag, func(p *WEB) *string { return &p.Tag }),
+		word("urgency", func(p *WEB) *string { return &p.Urgency }, "very-low", "low", "normal", "high"),
+		fields.Switch("requireInteraction", func(p *WEB) *bool { return &p.RequireInteraction }),
+	), func(e *Ext) *WEB { return &e.WEB }),
 )
 
 // The settings of each provider, by whatever name it goes.
@@ -223,7 +245,7 @@ func number[T any](name string, at func(*T) *int, values ...int64) fields.Field[
 	}}
 }
 
-// link is a field that holds a URL to an image. Only https is taken: most
+// link is a field that holds a URL, of an image most often. Only https is taken: most
 // providers refuse anything else.
 func link[T any](name string, at func(*T) *string) fields.Field[T] {
 	return fields.Field[T]{Name: name, Read: func(r *fields.Reader, v *T) error {

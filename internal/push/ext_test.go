@@ -51,6 +51,9 @@ func TestParseExt(t *testing.T) {
 		`{"pushConfigs":[{"VIVO":{"classification":"1","category":"IM"}}]}`:              {VIVO: VIVO{1, true, "IM"}},
 		`{"pushConfigs":[{"OPPO":{"notify_level":"16"}}]}`:                               {OPPO: OPPO{NotifyLevel: 16}},
 		`{"pushConfigs":[{"MEIZU":{"noticeMsgType":2}}]}`:                                {MEIZU: MEIZU{2}},
+		`{"pushConfigs":[{"WEB":{"icon":"https://e.com/i","image":"https://e.com/j","link":"https://e.com/","tag":"t","urgency":"very-low","requireInteraction":1}}]}`: {
+			WEB: WEB{"https://e.com/i", "https://e.com/j", "https://e.com/", "t", "very-low", true},
+		},
 		// Several providers in one item, and one provider in several: later
 		// settings override earlier ones.
 		`{"pushConfigs":[{"HW":{"channelId":"a","category":"IM"},"MI":{"channelId":"m"}},{"HW":{"channelId":"b"}}]}`: {
@@ -103,6 +106,10 @@ func TestParseExtRefuses(t *testing.T) {
 		config(`{"OHOS":{"image":"ftp://e.com/i.png"}}`):                               "pushExt.pushConfigs[2].OHOS.image: must be an https URL",
 		config(`{"MEIZU":{"noticeMsgType":0}}`):                                        "pushExt.pushConfigs[2].MEIZU.noticeMsgType: one of 1, 2, got 0",
 		config(`{"OHOS":{"image":"https://e.com/` + strings.Repeat("i", 1987) + `"}}`): "pushExt.pushConfigs[2].OHOS.image: at most 2000 bytes, got 2001",
+		config(`{"WEB":{"link":"javascript:alert(1)"}}`):                               "pushExt.pushConfigs[2].WEB.link: must be an https URL",
+		config(`{"WEB":{"urgency":"urgent"}}`):                                         `pushExt.pushConfigs[2].WEB.urgency: one of very-low, low, normal, high, got "urgent"`,
+		config(`{"WEB":{"tag":"` + strings.Repeat("t", 65) + `"}}`):                    "pushExt.pushConfigs[2].WEB.tag: at most 64 characters, got 65",
+		config(`{"WEB":{"requireInteraction":"yes"}}`):                                 `pushExt.pushConfigs[2].WEB.requireInteraction: 0 or 1, got "yes"`,
 		`{"x":"` + strings.Repeat("x", 32<<10) + `"}`:                                  "pushExt: at most 32768 bytes, got 32776",
 	} {
 		_, err := ParseExt("pushExt", text)

@@ -130,7 +130,9 @@ func appendDevicePreview(b []byte, p *dispatch.DevicePreview) []byte {
 	b = append(b, p.Lane.Provider.String()...)
 	b = append(b, '"')
 	text(`,"package":`, p.Lane.Package)
-	text(`,"environment":`, p.Lane.Environment.String())
+	if p.Lane.Provider != chat.WEB { // whose lanes are more than its credentials
+		text(`,"environment":`, p.Lane.Environment.String())
+	}
 	b = append(b, '}')
 	text(`,"title":`, p.Title)
 	text(`,"body":`, p.Body)

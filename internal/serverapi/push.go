@@ -27,7 +27,7 @@ var (
 	)
 	registerPushFields = fields.NewTable(pushUser, pushDeviceID,
 		fields.Text("provider", func(q *pushDeviceRequest) *string { return &q.Provider }),
-		fields.Text("token", func(q *pushDeviceRequest) *string { return &q.Token }),
+		fields.TextOrObject("token", func(q *pushDeviceRequest) (*string, *bool) { return &q.Token, &q.TokenObject }),
 		fields.Text("bundle", func(q *pushDeviceRequest) *string { return &q.Bundle }),
 		fields.Text("package", func(q *pushDeviceRequest) *string { return &q.Package }),
 		fields.Text("environment", func(q *pushDeviceRequest) *string { return &q.Environment }),

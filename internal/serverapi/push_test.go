@@ -74,6 +74,23 @@ func TestPushDevices(t *testing.T) {
 	}
 }
 
+// A browser gives its subscription, as an object or as the text of it, and of that
+// nothing is shown but what tells it from others.
+func TestPushBrowsers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	at := w.clock.ms.Load()
+	token := webToken("https://updates.push.services.mozilla.com/wpush/v2/gAAAAABsecret")
+	device := fmt.Sprintf(`{"deviceId":"browser","provider":"WEB","token":"…secret","environment":"mozilla","hideDetails":false,"registeredAt":%d,"lastSeen":%d}`, at, at)
+	for _, text := range []string{token, quoted(token)} {
+		w.call(registerPush, `{"userId":"bob","deviceId":"browser","provider":"WEB","token":`+text+`}`).want(t, 200, 0, "")
+		w.wantResult(listPush, `{"userId":"bob"}`, `{"userId":"bob","devices":[`+device+`]}`)
+	}
+	// The browser is alice's now.
+	w.call(registerPush, `{"userId":"alice","deviceId":"mine","provider":"web","token":`+token+`}`).want(t, 200, 0, "")
+	w.wantResult(listPush, `{"userId":"bob"}`, `{"userId":"bob","devices":[]}`)
+}
+
 func TestPushDevicesRefused(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -85,7 +102,7 @@ func TestPushDevicesRefused(t *testing.T) {
 		{`"deviceId":""`, 1002, "deviceId: is required"},
 		{`"userId":""`, 1002, "userId: is required"},
 		{`"provider":""`, 1002, "provider: is required"},
-		{`"provider":"GCM"`, 1002, "provider: one of APNs, FCM, HW, HONOR, MI, OPPO, VIVO, OHOS, MEIZU"},
+		{`"provider":"GCM"`, 1002, "provider: one of APNs, FCM, HW, HONOR, MI, OPPO, VIVO, OHOS, MEIZU, WEB"},
 		{`"token":""`, 1002, "token: is required"},
 		{`"token":"a b"`, 1002, "token: must be printable ASCII characters without spaces"},
 		{`"token":"` + strings.Repeat("x", 4097) + `"`, 1005, "token: at most 4096 bytes, got 4097"},
@@ -104,6 +121,13 @@ func TestPushDevicesRefused(t *testing.T) {
 		{`"timezone":"Mars","quietHours":{"from":"22:00","to":"07:00"}`, 1002, "timezone: must be the name of a time zone, such as Europe/Berlin"},
 		{`"quietHours":{"from":"22:00"}`, 1002, "quietHours.to: is required"},
 		{`"quietHours":{"from":"24:00","to":"07:00"}`, 1002, "quietHours.from: must be a time of the day such as 22:00"},
+		{`"token":{"endpoint":"x"}`, 1002, "token: must be a string, as it is no browser's"},
+		{`"token":5`, 1002, "token: must be a string, got 5"},
+		{`"provider":"WEB"`, 1002, "token: of WEB must be what PushSubscription.toJSON() gives in the browser: {endpoint, keys: {p256dh, auth}}"},
+		{`"provider":"WEB","token":` + webToken("https://127.0.0.1/x"), 1002, "token.endpoint: is not of a push service that is known here: those of Google, Mozilla, Microsoft and Apple are, and what the setting push-web-hosts names"},
+		{`"provider":"WEB","token":` + webToken("http://fcm.googleapis.com/x"), 1002, "token.endpoint: must be an https URL, without user, fragment, a port of its own and dots that climb"},
+		{`"provider":"WEB","token":` + strings.Replace(webToken("https://fcm.googleapis.com/x"), webSecret, "x", 1), 1002, "token.keys.auth: must be 16 bytes in base64url"},
+		{`"provider":"WEB","token":` + strings.Replace(webToken("https://fcm.googleapis.com/x"), webPublic, "x", 1), 1002, "token.keys.p256dh: must be a public key of the curve P-256: 65 bytes in base64url"},
 		{`"quietHours":5`, 1002, "quietHours: must be a JSON object, got 5"},
 	} {
 		body := map[string]json.RawMessage{}
@@ -144,6 +168,17 @@ var keys = sync.OnceValue(func() (k struct{ p256, p384, rsa string }) {
 	return k
 })
 
+// A key pair of WEB, that of the example in RFC 8291.
+const (
+	webPublic  = "BP4z9KsN6nGRTbVYI_c7VJSPQTBtkgcy27mlmlMoZIIgDll6e3vCYLocInmYWAmS6TlzAC8wEqKK6PBru3jl7A8"
+	webPrivate = "yfWPiYE-n46HLnH0KqZOF1fJJU3MYrct3AELtAQ-oRw"
+	webSecret  = "BTBZMqHH6r4Tts7J_aSIgg" // of a browser's subscription
+)
+
+func webToken(endpoint string) string {
+	return `{"endpoint":"` + endpoint + `","expirationTime":null,"keys":{"p256dh":"` + webPublic + `","auth":"` + webSecret + `"}}`
+}
+
 // goodCredentials are credentials of every provider, with a text of each that must
 // not be seen again.
 func goodCredentials() map[string][2]string {
@@ -161,6 +196,7 @@ func goodCredentials() map[string][2]string {
 		"VIVO":  {`{"appId":"1","appKey":"2","appSecret":"hush-vivo"}`, "hush-vivo"},
 		"OHOS":  {`{"serviceAccount":` + quoted(huawei) + `}`, secretOf(k.rsa)},
 		"MEIZU": {`{"appId":"1","appSecret":"hush-meizu"}`, "hush-meizu"},
+		"WEB":   {`{"publicKey":"` + webPublic + `","privateKey":"` + webPrivate + `","subject":"mailto:push@example.com"}`, webPrivate},
 	}
 }
 
@@ -198,7 +234,7 @@ func TestPushCredentials(t *testing.T) {
 	if err := json.Unmarshal([]byte(is), &list); err != nil || len(list.Result.Credentials) != len(good) {
 		t.Fatalf("%s, %v", is, err)
 	}
-	ids := map[string]string{"APNs": "ABCDE12345", "FCM": "key-1", "HW": "1", "HONOR": "2", "OPPO": "1", "VIVO": "1", "OHOS": "key-2", "MEIZU": "1"}
+	ids := map[string]string{"APNs": "ABCDE12345", "FCM": "key-1", "HW": "1", "HONOR": "2", "OPPO": "1", "VIVO": "1", "OHOS": "key-2", "MEIZU": "1", "WEB": webPublic}
 	for i, c := range list.Result.Credentials {
 		if c.Provider != chat.PushProviders()[i].String() || c.Package != "com.example" || c.KeyID != ids[c.Provider] || len(c.Fingerprint) != 16 {
 			t.Errorf("%+v", c)
@@ -313,7 +349,7 @@ func TestPushCredentialsRefused(t *testing.T) {
 		{"OPPO", `{"masterSecret":"x"}`, 1002, "credential.appKey: is required for OPPO"},
 		{"VIVO", `{"appId":"1","appKey":"x"}`, 1002, "credential.appSecret: is required for VIVO"},
 		{"MEIZU", `{"appSecret":"` + strings.Repeat("x", 257) + `","appId":"1"}`, 1005, "credential.appSecret: at most 256 bytes, got 257"},
-		{"GCM", `{}`, 1002, "provider: one of APNs, FCM, HW, HONOR, MI, OPPO, VIVO, OHOS, MEIZU"},
+		{"GCM", `{}`, 1002, "provider: one of APNs, FCM, HW, HONOR, MI, OPPO, VIVO, OHOS, MEIZU, WEB"},
 		{"", `{}`, 1002, "provider: is required"},
 	} {
 		r := w.call(setCredential, `{"provider":"`+c.provider+`","credential":`+c.credential+`}`)
@@ -469,7 +505,7 @@ func TestCheckPushCredentials(t *testing.T) {
 	check(`{"package":"good"}`, "VIVO good 1 good accepted 0")
 	check(`{"bundle":"good","provider":"MEIZU"}`)
 	check(`{"environment":"sandbox"}`)
-	w.call(checkCredentials, `{"provider":"GCM"}`).want(t, 400, 1002, "provider: one of APNs, FCM, HW, HONOR, MI, OPPO, VIVO, OHOS, MEIZU")
+	w.call(checkCredentials, `{"provider":"GCM"}`).want(t, 400, 1002, "provider: one of APNs, FCM, HW, HONOR, MI, OPPO, VIVO, OHOS, MEIZU, WEB")
 	w.call(checkCredentials, `{"environment":"test"}`).want(t, 400, 1002, "")
 	w.call(checkCredentials, `{"provider":"MI","environment":"sandbox"}`).want(t, 400, 1002, "")
 }

@@ -54,7 +54,7 @@ func (d *Dispatcher) CheckAll(ctx context.Context, app *chat.App, about func(*ch
 			for c := range next {
 				c.Verdict = d.Check(ctx, &c.Credential)
 				if c.Class == push.Accepted {
-					d.lanes.tryNow(laneOf(app.ID, &c.Credential))
+					d.lanes.tryNow(app.ID, &c.Credential)
 				}
 			}
 		})

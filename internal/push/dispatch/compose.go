@@ -87,7 +87,7 @@ func (d *Dispatcher) compose(ctx context.Context, j *store.PushJob) (*composed, 
 			n.Removes, n.RemovesBefore = j.UID, view.Settled().Compare(j.UID) >= 0
 		}
 	}
-	return &composed{n, laneOf(app.ID, c)}, nil, nil
+	return &composed{n, laneOf(app.ID, c, to)}, nil, nil
 }
 
 // A telling is a message that is told of, and by what rules and with what.
@@ -241,7 +241,7 @@ func (d *Dispatcher) overtaken(ctx context.Context, app *chat.App, rules *push.R
 		if err != nil {
 			return "", err
 		}
-		if _, enough := reachedBy(reach, rules); enough {
+		if _, enough := reachedBy(reach, rules); enough || reach == push.Desk && j.Lane.Provider == chat.WEB {
 			return "reached", nil
 		}
 	}

@@ -189,7 +189,18 @@ func (s *setup) credential(to *chat.PushDevice) *chat.PushCredential {
 	return best
 }
 
-// laneOf is where notifications wait for the credential.
-func laneOf(app chat.AppID, c *chat.PushCredential) store.PushLane {
-	return store.PushLane{App: app, Provider: c.Provider, Environment: c.Environment, Package: c.Package}
+// laneOf is where notifications for the device wait for the credential. Browsers' go
+// to several push services with one credential: each has a lane of its own, so that
+// one that is down does not hold up the others.
+func laneOf(app chat.AppID, c *chat.PushCredential, to *chat.PushDevice) store.PushLane {
+	id := store.PushLane{App: app, Provider: c.Provider, Environment: c.Environment, Package: c.Package}
+	if c.Provider == chat.WEB {
+		id.Environment = to.Environment
+	}
+	return id
+}
+
+// isOf reports whether what waits in the lane waits for the credential.
+func isOf(id store.PushLane, app chat.AppID, c *chat.PushCredential) bool {
+	return id == laneOf(app, c, &chat.PushDevice{Environment: id.Environment})
 }

@@ -274,7 +274,7 @@ func (l *lane) refresh(ctx context.Context) error {
 	}
 	var c *chat.PushCredential
 	for i := range s.credentials {
-		if laneOf(app.ID, &s.credentials[i]) == l.id {
+		if isOf(l.id, app.ID, &s.credentials[i]) {
 			c = &s.credentials[i]
 		}
 	}
@@ -838,13 +838,13 @@ func (l *lane) rehome(ctx context.Context) {
 					continue
 				}
 				c := s.credential(to)
-				if c == nil || laneOf(app.ID, c) == l.id {
+				if c == nil || laneOf(app.ID, c, to) == l.id {
 					continue
 				}
 				l.mu.Lock()
 				if k := keyOf(j); l.mineLocked(k) {
 					l.inHand[k] = struct{}{}
-					l.moveLocked(j, laneOf(app.ID, c))
+					l.moveLocked(j, laneOf(app.ID, c, to))
 				}
 				l.mu.Unlock()
 			}

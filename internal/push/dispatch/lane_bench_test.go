@@ -64,7 +64,7 @@ func BenchmarkLane(b *testing.B) {
 		now := time.Now().UnixMilli()
 		for i := range change.Put {
 			change.Put[i] = store.PushJob{
-				Lane: laneOf(app.ID, c), Priority: priorityMention,
+				Lane: laneOf(app.ID, c, &chat.PushDevice{}), Priority: priorityMention,
 				PushPlace: store.PushPlace{Due: now, UID: a.Placed.First.Plus(i), User: names[i], Device: "phone"},
 				Ref:       a.Placed.First, Offset: 1, MadeAt: now, Expires: now + time.Hour.Milliseconds(),
 			}

@@ -47,18 +47,23 @@ func (s *lanes) lane(id store.PushLane) *lane {
 	return l
 }
 
-// tryNow has the lane, if it is halted, try one notification at once.
-func (s *lanes) tryNow(id store.PushLane) {
+// tryNow has the lanes of the credential, if they are halted, try one notification at
+// once.
+func (s *lanes) tryNow(app chat.AppID, c *chat.PushCredential) {
+	var list []*lane
 	s.mu.Lock()
-	l := s.all[id]
-	s.mu.Unlock()
-	if l == nil {
-		return
+	for id, l := range s.all {
+		if isOf(id, app, c) {
+			list = append(list, l)
+		}
 	}
-	l.mu.Lock()
-	l.probeAt = time.Time{}
-	l.mu.Unlock()
-	l.nudge()
+	s.mu.Unlock()
+	for _, l := range list {
+		l.mu.Lock()
+		l.probeAt = time.Time{}
+		l.mu.Unlock()
+		l.nudge()
+	}
 }
 
 // end forgets a lane that has nothing to do, and reports whether it did: a job may

@@ -804,6 +804,49 @@ func TestIsolation(t *testing.T) {
 	w.ends(slow, "accepted")
 }
 
+// Browsers of several makers are notified with one credential, and yet one push
+// service that is down or refuses holds up nobody else's browsers. What mends the
+// credential mends it for all of them.
+func TestPushServices(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.credential(chat.WEB)
+	w.run()
+	browser := func(user string, service chat.PushEnvironment) func(*store.PushJob) {
+		w.phone(user, chat.WEB)
+		d := &chat.PushDevice{ID: chat.WEB.String(), Provider: chat.WEB, Token: user, Environment: service, RegisteredAt: w.clock().UnixMilli()}
+		if err := w.store.PutPushDevice(t.Context(), w.app.ID, user, d); err != nil {
+			t.Fatal(err)
+		}
+		lane := laneOf(w.app.ID, &chat.PushCredential{Provider: chat.WEB}, d)
+		return func(j *store.PushJob) { j.Lane = lane }
+	}
+	google, mozilla := browser("gus", chat.WebGoogle), browser("moz", chat.WebMozilla)
+	w.answers(func(n *push.Notification) push.Attempt {
+		if n.User == "gus" {
+			return push.Attempt{Result: push.Result{Class: push.ConfigHalt, Code: "405"}}
+		}
+		return push.Attempt{Result: accepted}
+	})
+	waits := w.one("gus", chat.WEB, google)
+	w.until("the lane is halted", func() bool { return len(w.sentTo("gus")) == 1 })
+	for range 4 {
+		w.ends(w.one("moz", chat.WEB, mozilla), "accepted")
+	}
+	if c := w.outcome(waits).Class; c != "" {
+		t.Fatalf("%s", c)
+	}
+	// A browser that moves to another service has its notification moved too.
+	moved := browser("gus", chat.WebMozilla)
+	w.pass(time.Second)
+	w.result(accepted)
+	w.ends(w.one("gus", chat.WEB, moved), "accepted")
+	if list, err := w.d.CheckAll(t.Context(), w.app, func(c *chat.PushCredential) bool { return c.Provider == chat.WEB }); err != nil || len(list) != 1 {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	w.ends(waits, "accepted")
+}
+
 // A changed credential is used at once, and the old adapter let go of.
 func TestCredential(t *testing.T) {
 	t.Parallel()

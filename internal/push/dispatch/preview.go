@@ -148,7 +148,7 @@ func (v *previewer) device(ctx context.Context, p *DevicePreview, to *chat.PushD
 	if err != nil {
 		return err
 	}
-	p.Lane, p.Title, p.Body = laneOf(q.app.ID, c), n.Title, n.Body
+	p.Lane, p.Title, p.Body = laneOf(q.app.ID, c, to), n.Title, n.Body
 	a := v.adapters[p.Lane]
 	if a == nil {
 		a = &adapterOrNot{}

@@ -225,7 +225,7 @@ func (f *follower) notify(q *request, r *push.Recipient, d *push.Decision, job s
 			continue
 		}
 		j := job
-		j.Lane, j.Device, j.Collapse = laneOf(q.app.ID, c), to.ID, collapseOf(q.send, to.Provider)
+		j.Lane, j.Device, j.Collapse = laneOf(q.app.ID, c, to), to.ID, collapseOf(q.send, to.Provider)
 		f.change.Put = append(f.change.Put, j)
 		reason = d.Reason
 	}
@@ -323,6 +323,8 @@ func collapseOf(s *push.Send, p chat.PushProvider) uint64 {
 		key = s.Ext.APNs.CollapseID
 	case chat.FCM:
 		key = s.Ext.FCM.CollapseKey
+	case chat.WEB:
+		key = s.Ext.WEB.Tag
 	}
 	if key == "" {
 		return 0

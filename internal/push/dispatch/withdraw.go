@@ -111,7 +111,7 @@ func (d *Dispatcher) withdrawals(ctx context.Context, app *chat.App, s *setup, u
 		}
 		if c := s.credential(to); c != nil {
 			jobs = append(jobs, store.PushJob{
-				Lane: laneOf(app.ID, c), PushPlace: store.PushPlace{Due: due, UID: uid, User: user, Device: to.ID},
+				Lane: laneOf(app.ID, c, to), PushPlace: store.PushPlace{Due: due, UID: uid, User: user, Device: to.ID},
 				Kind: store.PushWithdraw, Priority: prioritySilent, Silent: true, Ref: ref,
 				MadeAt: now.UnixMilli(), Expires: now.Add(withdrawLife).UnixMilli(),
 			})

@@ -228,6 +228,13 @@ func (w *world) credential(p chat.PushProvider) {
 	if p == chat.MEIZU {
 		delete(c.Fields, "appKey")
 	}
+	if p == chat.WEB {
+		public, private, err := chat.NewWebKeys()
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		c.Fields = map[string]string{"publicKey": public, "privateKey": private, "subject": "mailto:a@example.com"}
+	}
 	if err := w.dir.SetPushCredential(w.t.Context(), w.app, c, true); err != nil {
 		w.t.Fatal(err)
 	}

@@ -219,7 +219,7 @@ func (r *Rig) Seen() []Seen {
 
 // Example is the example for the phone with the token, good for an hour from now.
 func (r *Rig) Example(token string) push.Notification {
-	n := Example(r.t, token)
+	n := Example(r.t, pushtest.Registered(r.Sim.Provider, token))
 	n.To.Environment = r.p.Phone.Environment
 	n.Expires = r.Now().Add(time.Hour)
 	return n
@@ -524,7 +524,7 @@ func (p Provider) Access(t *testing.T) {
 func (p Provider) Received(t *testing.T, name, auth string, o Options, change func(*push.Notification), hide func(*Rig) map[string]string) *Rig {
 	t.Helper()
 	r := p.Start(t, o)
-	n := Example(t, r.p.Phone.Token)
+	n := Example(t, pushtest.Registered(r.Sim.Provider, r.p.Phone.Token))
 	n.To.Environment = p.Phone.Environment
 	if change != nil {
 		change(&n)
@@ -578,7 +578,7 @@ func (p Provider) Shown(t *testing.T) {
 	taken := 0
 	send := func(want Outcome, again bool, change func(*push.Notification)) {
 		t.Helper()
-		n := With(t, r.p.Phone.Token, `{}`)
+		n := With(t, pushtest.Registered(r.Sim.Provider, r.p.Phone.Token), `{}`)
 		n.To.Environment = p.Phone.Environment
 		change(&n)
 		if want.Is(t, "sent", r.Try(n).Result); !again || !p.Once {

@@ -20,6 +20,9 @@ const (
 	maxConns1 = 256
 	// maxAgain is how often a request is made again that no provider has begun with.
 	maxAgain = 5
+	// maxHosts is how many hosts are remembered. Those that nothing is connected to are
+	// forgotten beyond that: where it is said elsewhere whom to call, there may be many.
+	maxHosts = 64
 )
 
 // conns are few connections that many requests share.
@@ -38,6 +41,8 @@ type conns struct {
 type host struct {
 	list []*conn
 	most int
+	// users are those who wait for a connection, or for the host's first.
+	users int // conns.mu
 	// trying says that a connection is being dialled, or has its first request.
 	trying bool
 	// wake has something in it when there may be room again.
@@ -85,11 +90,15 @@ func (p *conns) get(ctx context.Context, u *url.URL) (*conn, error) {
 	p.mu.Lock()
 	h := p.hosts[u.Scheme+u.Host]
 	if h == nil {
+		p.forget()
 		h = &host{most: maxConns, wake: make(chan struct{}, 1)}
 		p.hosts[u.Scheme+u.Host] = h
 	}
 	for {
 		c, may := h.free()
+		if c == nil {
+			h.users++
+		}
 		if may {
 			h.trying = true
 		}
@@ -104,9 +113,25 @@ func (p *conns) get(ctx context.Context, u *url.URL) (*conn, error) {
 		select {
 		case <-h.wake:
 		case <-ctx.Done():
+			p.mu.Lock()
+			h.users--
+			p.mu.Unlock()
 			return nil, ctx.Err()
 		}
 		p.mu.Lock()
+		h.users--
+	}
+}
+
+// forget makes room for one more host. The caller holds mu.
+func (p *conns) forget() {
+	if len(p.hosts) < maxHosts {
+		return
+	}
+	for name, h := range p.hosts {
+		if len(h.list) == 0 && h.users == 0 {
+			delete(p.hosts, name)
+		}
 	}
 }
 
@@ -149,6 +174,7 @@ func (p *conns) dial(ctx context.Context, u *url.URL, h *host) (*conn, error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	h.users--
 	if err != nil {
 		h.trying = false
 		h.signal()

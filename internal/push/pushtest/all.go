@@ -14,5 +14,6 @@ func All() map[chat.PushProvider]func(Options) *Sim {
 		chat.VIVO:  NewVIVO,
 		chat.OHOS:  NewOHOS,
 		chat.MEIZU: NewMEIZU,
+		chat.WEB:   NewWEB,
 	}
 }

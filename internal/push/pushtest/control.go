@@ -61,6 +61,12 @@ func (c *Control) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		v, err = c.screen(r, (*Sim).Screen)
 	case "GET /log":
 		v, err = c.screen(r, (*Sim).Log)
+	case "GET /subscription":
+		if name := r.FormValue("name"); name == "" {
+			err = chat.Invalid("name", "is required")
+		} else {
+			v = jsontext.Value(Subscription(name))
+		}
 	case "GET /stats":
 		all := map[string]Stats{}
 		for _, s := range c.sims {
@@ -68,7 +74,7 @@ func (c *Control) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		v = all
 	default:
-		http.Error(w, "there are POST and DELETE /faults, POST /phones, GET /screen?token=, /log?token= and /stats", http.StatusNotFound)
+		http.Error(w, "there are POST and DELETE /faults, POST /phones, GET /screen?token=, /log?token=, /subscription?name= and /stats", http.StatusNotFound)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -330,12 +336,16 @@ func (n Shown) MarshalJSON() ([]byte, error) {
 		Badge    *int           `json:"badge,omitzero"`
 		Silent   bool           `json:"silent,omitzero"`
 		Expires  int64          `json:"expires,omitzero"`
+		Payload  jsontext.Value `json:"payload,omitzero"`
 	}{
 		Provider: n.Provider.String(), Token: n.Token, At: n.At.UnixMilli(), ID: n.ID, Key: n.Key, Request: n.Request,
 		Title: n.Title, Body: n.Body, Data: n.Data, Removes: n.Removes, Silent: n.Silent,
 	}
 	if card := jsontext.Value(n.Card); card.IsValid() {
 		v.Card = slices.Clone(card)
+	}
+	if payload := jsontext.Value(n.Payload); payload.IsValid() {
+		v.Payload = slices.Clone(payload)
 	}
 	if n.Badge >= 0 {
 		v.Badge = &n.Badge

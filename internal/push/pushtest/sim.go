@@ -136,6 +136,19 @@ type keeper interface {
 	keep(waiting []Shown, n Shown) []Shown
 }
 
+// A namer is a kind whose phones are not known by their whole tokens.
+type namer interface {
+	// named is what the phone with the token is known by here.
+	named(token string) string
+}
+
+func (s *Sim) named(token string) string {
+	if k, ok := s.kind.(namer); ok {
+		return k.named(token)
+	}
+	return token
+}
+
 // Shown is a notification as a phone gets it.
 type Shown struct {
 	Provider chat.PushProvider
@@ -153,6 +166,7 @@ type Shown struct {
 	Badge    int // -1 when it leaves that
 	Silent   bool
 	Expires  time.Time
+	Payload  string // of browsers: what their service worker is given
 }
 
 // Register makes a phone known, in place of one with the same token.
@@ -162,6 +176,7 @@ func (s *Sim) Register(p Phone) {
 	if p.RegisteredAt.IsZero() {
 		p.RegisteredAt = s.Now()
 	}
+	p.Token = s.named(p.Token)
 	s.phones[p.Token] = &p
 }
 
@@ -169,6 +184,7 @@ func (s *Sim) Register(p Phone) {
 func (s *Sim) Remove(token string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	token = s.named(token)
 	p := s.phones[token]
 	if p == nil {
 		p = &Phone{Token: token}
@@ -251,7 +267,7 @@ func (p *Phone) put(n Shown) {
 func (s *Sim) Disconnect(token string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p := s.phones[token]; p != nil {
+	if p := s.phones[s.named(token)]; p != nil {
 		p.away = true
 	}
 }
@@ -261,7 +277,7 @@ func (s *Sim) Disconnect(token string) {
 func (s *Sim) Connect(token string) {
 	var given []Shown
 	s.mu.Lock()
-	if p := s.phones[token]; p != nil {
+	if p := s.phones[s.named(token)]; p != nil {
 		for _, n := range p.waiting {
 			if n.At = s.Now(); n.Expires.IsZero() || n.Expires.After(n.At) {
 				p.put(n)
@@ -296,7 +312,7 @@ func (s *Sim) odd() {
 func (s *Sim) Screen(token string) []Shown {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p := s.phones[token]; p != nil {
+	if p := s.phones[s.named(token)]; p != nil {
 		return append([]Shown(nil), p.shown...)
 	}
 	return nil
@@ -306,7 +322,7 @@ func (s *Sim) Screen(token string) []Shown {
 func (s *Sim) Log(token string) []Shown {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p := s.phones[token]; p != nil {
+	if p := s.phones[s.named(token)]; p != nil {
 		return append([]Shown(nil), p.log...)
 	}
 	return nil
