@@ -20,7 +20,7 @@ import (
 type demoCmd struct {
 	Story demoStoryCmd `cmd:"" default:"withargs" help:"See it work: the story of one message, then a crash amid many."`
 	Open  demoOpenCmd  `cmd:"" help:"See a busy open channel: who is there, rates, what is shed by class."`
-	Push  demoPushCmd  `cmd:"" help:"See notifications on phones of nine simulated providers, and why some get none."`
+	Push  demoPushCmd  `cmd:"" help:"See notifications of ten simulated providers, and why some get none."`
 }
 
 type demoStoryCmd struct {

@@ -78,7 +78,7 @@ func (c *demoPushCmd) Run(ctx context.Context, s *streams) (err error) {
 }
 
 func (d *pushShow) show(ctx context.Context) error {
-	d.say("Parley demo: who is notified of a message, in which words, and why somebody is not. The nine push providers are\nplayed here, by simulators that refuse what the real ones refuse. Times are UTC. Of the notifications with one key\na phone shows the last.")
+	d.say("Parley demo: who is notified of a message, in which words, and why somebody is not. The nine push providers of\nphones and the push services of browsers are played here, by simulators that refuse what the real ones refuse. Times\nare UTC. Of the notifications with one key a phone shows the last.")
 	defer d.leave()
 	for _, beat := range []struct {
 		name string

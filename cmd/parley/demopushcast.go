@@ -39,7 +39,7 @@ func onPhone(user string, p chat.PushProvider, language string) castPhone {
 }
 
 // pushCast is everybody to whom the first message goes: first who is notified, a
-// phone of each provider, then who is not, each for a reason of their own.
+// device of each provider, then who is not, each for a reason of their own.
 var pushCast = []castMember{
 	{user: "ada", phones: []castPhone{onPhone("ada", chat.APNs, "en"), {user: "ada", device: "pad", provider: chat.APNs, language: "en"}}},
 	{user: "ben", phones: []castPhone{onPhone("ben", chat.FCM, "de")}},
@@ -50,6 +50,7 @@ var pushCast = []castMember{
 	{user: "gabi", phones: []castPhone{onPhone("gabi", chat.VIVO, "es")}},
 	{user: "hana", phones: []castPhone{onPhone("hana", chat.OHOS, "ko")}},
 	{user: "ivo", phones: []castPhone{onPhone("ivo", chat.MEIZU, "pt-BR")}},
+	{user: "jo", phones: []castPhone{{user: "jo", device: "browser", provider: chat.WEB, language: "de"}}},
 
 	{user: "kim", phones: []castPhone{onPhone("kim", chat.HW, "en")}, reason: "reached", why: "is connected, and her phone has acknowledged it"},
 	{user: "lea", phones: []castPhone{onPhone("lea", chat.FCM, "en")}, reason: "reached_desktop", why: "has it at her desk, which is enough here"},
@@ -152,7 +153,7 @@ func (d *pushShow) register(ctx context.Context) error {
 	for _, p := range phones {
 		d.theatre.sims[p.provider].Register(pushtest.Phone{Token: p.token(), Package: pushtest.HWPackage, RegisteredAt: time.Now()})
 		fields := map[string]any{
-			"userId": p.user, "deviceId": p.device, "provider": p.provider.String(), "token": p.token(),
+			"userId": p.user, "deviceId": p.device, "provider": p.provider.String(), "token": pushtest.Token(p.provider, p.token()),
 			"package": pushtest.HWPackage, "language": p.language,
 		}
 		if p.hides {

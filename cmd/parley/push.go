@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/parleychat/parley/internal/admin"
+	"github.com/parleychat/parley/internal/chat"
 )
 
 type pushCmd struct {
@@ -24,11 +25,12 @@ type pushCredentialCmd struct {
 	Set    pushCredentialSetCmd    `cmd:"" help:"Set a credential. Devices of the provider are notified from then on."`
 	List   pushCredentialListCmd   `cmd:"" help:"List the credentials, without what is secret."`
 	Remove pushCredentialRemoveCmd `cmd:"" help:"Forget a credential."`
+	Vapid  pushCredentialVapidCmd  `cmd:"" help:"Make a key pair for WEB, by which push services know an app."`
 }
 
 // pushKeyArgs say which credential a command is about.
 type pushKeyArgs struct {
-	Provider    string `arg:"" help:"APNs, FCM, HW, HONOR, MI, OPPO, VIVO, OHOS or MEIZU."`
+	Provider    string `arg:"" help:"APNs, FCM, HW, HONOR, MI, OPPO, VIVO, OHOS, MEIZU or WEB."`
 	Package     string `aliases:"bundle" placeholder:"PACKAGE" help:"App on the devices that it is for, also called bundle. Without it, for all that have no credential of their own."`
 	Environment string `placeholder:"NAME" help:"Of APNs: the tokens it is for, production or sandbox. Both when absent."`
 }
@@ -81,7 +83,7 @@ func (c *pushCredentialSetCmd) Run(ctx context.Context, s *streams) error {
 type pushCheckCmd struct {
 	common
 	appFlags
-	Provider    string `arg:"" optional:"" help:"APNs, FCM, HW, HONOR, MI, OPPO, VIVO, OHOS or MEIZU. All when absent."`
+	Provider    string `arg:"" optional:"" help:"APNs, FCM, HW, HONOR, MI, OPPO, VIVO, OHOS, MEIZU or WEB. All when absent."`
 	Package     string `aliases:"bundle" placeholder:"PACKAGE" help:"Only what is set for this package."`
 	Environment string `placeholder:"NAME" help:"Only what is set for this environment of APNs, production or sandbox."`
 }
@@ -171,6 +173,43 @@ func (c *pushCredentialListCmd) Run(ctx context.Context, s *streams) error {
 		fmt.Fprintln(w, strings.Join(row, "\t"))
 	}
 	return nil
+}
+
+type pushCredentialVapidCmd struct {
+	common
+	PrivateKey string `placeholder:"FILE" help:"Write the private key to this new file in place of printing it, for privateKey=@FILE of credential set."`
+}
+
+// Run makes a pair of keys.
+func (c *pushCredentialVapidCmd) Run(s *streams) error {
+	public, private, err := chat.NewWebKeys()
+	if err != nil {
+		return err
+	}
+	if c.PrivateKey != "" {
+		// Never over one that is there: subscriptions made with it would be lost.
+		f, err := os.OpenFile(c.PrivateKey, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(f, private)
+		if err := errors.Join(err, f.Close()); err != nil {
+			return err
+		}
+		private = ""
+	}
+	if c.JSON {
+		return s.json(struct {
+			PublicKey  string `json:"publicKey"`
+			PrivateKey string `json:"privateKey,omitempty"`
+		}{public, private})
+	}
+	text := "publicKey=" + public + "\n"
+	if private != "" {
+		text += "privateKey=" + private + "\n"
+	}
+	_, err = io.WriteString(s.out, text)
+	return err
 }
 
 func orDash(s string) string {

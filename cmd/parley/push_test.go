@@ -89,6 +89,49 @@ func TestPushCommands(t *testing.T) {
 	must("[]", "push", "template", "list", "--json")
 }
 
+// The keys that are made are good for a credential, and a private key that is there
+// already is kept: browsers have subscribed by it.
+func TestPushVapidCommand(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	data, file := filepath.Join(dir, "data"), filepath.Join(dir, "vapid.key")
+	run := func(code int, args ...string) string {
+		t.Helper()
+		out, errOut, got := do(t.Context(), args...)
+		if got != code {
+			t.Fatalf("%v: code %d, %s", args, got, errOut)
+		}
+		return strings.TrimSpace(out)
+	}
+	run(exitDone, "app", "create", "shop", "--data", data)
+	set := func(code int, fields ...string) {
+		t.Helper()
+		run(code, append([]string{"push", "credential", "set", "WEB", "--data", data, "subject=mailto:push@example.com"}, fields...)...)
+	}
+	both := strings.Fields(run(exitDone, "push", "credential", "vapid"))
+	set(exitDone, both...)
+	public := run(exitDone, "push", "credential", "vapid", "--private-key", file)
+	if strings.Contains(public, "privateKey") {
+		t.Error(public)
+	}
+	set(exitDone, public, "privateKey=@"+file)
+	set(exitUsage, public, both[1])
+	if out := run(exitDone, "push", "credential", "list", "--data", data); !strings.Contains(out, strings.TrimPrefix(public, "publicKey=")) {
+		t.Errorf("%s is not in %s", public, out)
+	}
+	before, _ := os.ReadFile(file)
+	run(1, "push", "credential", "vapid", "--private-key", file)
+	if after, err := os.ReadFile(file); err != nil || !bytes.Equal(before, after) || len(after) < 40 {
+		t.Errorf("%q, %v", after, err)
+	}
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
+	if out := run(exitDone, "push", "credential", "vapid", "--json"); !strings.HasPrefix(out, `{"publicKey":"B`) {
+		t.Error(out)
+	}
+}
+
 func TestPushCheckCommand(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -24,7 +24,7 @@ import (
 type pushSimCmd struct {
 	common
 
-	Providers []string `arg:"" optional:"" name:"provider" help:"APNs, FCM, HW, HONOR, MI, OPPO, VIVO, OHOS or MEIZU. All of them when none is named."`
+	Providers []string `arg:"" optional:"" name:"provider" help:"APNs, FCM, HW, HONOR, MI, OPPO, VIVO, OHOS, MEIZU or WEB. All of them when none is named."`
 	Listen    string   `default:"127.0.0.1" placeholder:"HOST" help:"Host to serve at: a name or an address, which the certificate is made for."`
 	Port      int      `default:"0" placeholder:"N" help:"Port of the first provider. The others follow in the order above, and then the control. With 0 each is any."`
 	Dir       string   `default:"./parley-push-sim" placeholder:"FOLDER" help:"Folder for keys, credentials and the certificate. Those it holds already are used again."`

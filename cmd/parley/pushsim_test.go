@@ -184,6 +184,12 @@ func TestPushSim(t *testing.T) {
 	if got := r.ask("GET", "/log?token=phone-of-bob&provider=MEIZU", ""); got != "[]" {
 		t.Error(got)
 	}
+	if got := r.ask("GET", "/subscription?name=b", ""); got != pushtest.Subscription("b") {
+		t.Error(got)
+	}
+	if got := r.ask("GET", "/subscription", ""); !strings.Contains(got, "name: is required") {
+		t.Error(got)
+	}
 	var stats map[string]pushtest.Stats
 	if err := json.Unmarshal([]byte(r.ask("GET", "/stats", "")), &stats); err != nil || stats["VIVO"].Taken != 3 || stats["VIVO"].Faults != 2 || stats["VIVO"].Auths != 1 {
 		t.Errorf("%+v, %v", stats, err)

@@ -321,6 +321,7 @@ func TestDemoPush(t *testing.T) {
 		`OPPO   fei, zh-Hant-TW +"今晚"  "Zoë問：Who brings wine\?"  key \d+`,
 		`APNs   rosa, it +the other 35 are held as one, .+ 34 of them coalesced`,
 		`MI     emi, ja +"Zoë"  "Zoëがメッセージを取り消しました"  key \d+`,
+		`WEB    jo's browser, de +"you have a new message\."  "Dinner at seven\?"  key \S+`,
 		`APNs   ada, en +"Zoë"  "Did you get my card\?"  badge 3  key \S+`,
 	} {
 		if !regexp.MustCompile(`(?m)^   \d\d:\d\d:\d\d\.\d{3}  ` + line + `$`).MatchString(out) {
@@ -331,7 +332,7 @@ func TestDemoPush(t *testing.T) {
 	// provider have a line of their own.
 	for _, line := range []string{
 		`ada +APNs en, APNs en +notified +\d+`, `lea +FCM en +reached_desktop: .+ +1`, `otto +HONOR de +banned: .+ +0`, `pia +- +no_device: .+ +0`,
-		`HW +\d+ +3 +0 +\d+ +\d+ +\d+`, `OHOS +2 +2 +0 +0 +0 +\d+`,
+		`HW +\d+ +3 +0 +\d+ +\d+ +\d+`, `OHOS +2 +2 +0 +0 +0 +\d+`, `WEB +2 +2 +0 +0 +0 +\d+`,
 	} {
 		if !regexp.MustCompile(`(?m)^  ` + line + `$`).MatchString(out) {
 			t.Errorf("no row is like %s in\n%s", line, out)

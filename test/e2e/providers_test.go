@@ -113,7 +113,7 @@ func (c *cast) serve(users int, args ...string) *server {
 	}
 	var failed sync.Once
 	together(32, users, func(i int) {
-		body, err := json.Marshal(object{"userId": user(i), "deviceId": "phone", "provider": c.provider(i).String(), "token": c.token(i), "package": "com.example.app"})
+		body, err := json.Marshal(object{"userId": user(i), "deviceId": "phone", "provider": c.provider(i).String(), "token": pushtest.Token(c.provider(i), c.token(i)), "package": "com.example.app"})
 		if err != nil {
 			panic(err) // a map of strings encodes
 		}
