@@ -28,6 +28,16 @@ var provider = golden.Provider{
 	Spoil: func(c *chat.PushCredential) {
 		c.Fields["publicKey"], c.Fields["privateKey"], _ = chat.NewWebKeys()
 	},
+	// Push services answer by status, whatever the body says, and what follows from where
+	// a browser wants to be called is a strike against its registration alone.
+	Otherwise: map[string]golden.Outcome{
+		"cut short": {Class: push.Accepted, Code: "200"}, "says nothing": {Class: push.Accepted, Code: "200"},
+		"says too much": {Class: push.Accepted, Code: "200"}, "a page of 200": {Class: push.Accepted, Code: "200"},
+		"a page of 404": {Class: push.TokenDead, Code: "404"}, "a page of 403": {Class: push.TokenStrike, Code: "403"},
+		"a page of 400":  {Class: push.PayloadBad, Code: "400"},
+		"sent elsewhere": {Class: push.TokenStrike, Code: "http 301"}, "sent on": {Class: push.TokenStrike, Code: "http 307"},
+		"wait": {Class: push.RetryAfter, Code: "429"}, "wait so long": {Class: push.RetryAfter, Code: "429", After: 3 * time.Second},
+	},
 }
 
 // tell sends the example to the browser with the token.
@@ -157,62 +167,14 @@ func TestPass(t *testing.T) {
 	}
 }
 
-// Of what goes wrong on the way, only what the push service says of a subscription
-// is held against that.
-func TestFaults(t *testing.T) {
+// What is the same for all providers. Who is let in is told otherwise here, as it is
+// for a credential and a browser together.
+func TestProvider(t *testing.T) {
 	t.Parallel()
-	elsewhere := provider.Start(t, golden.Options{})
-	for name, c := range map[string]struct {
-		fault pushtest.Fault
-		want  push.Class
-		code  string
-		after time.Duration
-		short bool // the adapter does not wait long
-	}{
-		"hangs":            {fault: pushtest.Fault{Hang: true}, want: push.Retry, code: "timeout", short: true},
-		"drips":            {fault: pushtest.Fault{Status: 201, Body: "{", Drip: true}, want: push.Retry, code: "timeout", short: true},
-		"breaks":           {fault: pushtest.Fault{Reset: true}, want: push.Retry, code: "transport"},
-		"answer gets lost": {fault: pushtest.Fault{Lost: true}, want: push.Retry, code: "transport"},
-		"a page":           {fault: pushtest.Fault{Status: 502, Body: "<html>Bad gateway</html>"}, want: push.Retry, code: "http 502"},
-		"internal":         {fault: pushtest.Fault{Code: "500"}, want: push.Retry, code: "http 500"},
-		"internal, wait":   {fault: pushtest.Fault{Status: 500, Header: map[string]string{"Retry-After": "5"}}, want: push.Retry, code: "http 500", after: 5 * time.Second},
-		"sent elsewhere":   {fault: pushtest.Fault{Status: 301, Header: map[string]string{"Location": elsewhere.Credential.BaseURL}}, want: push.TokenStrike, code: "http 301"},
-		"wait so long":     {fault: pushtest.Fault{Status: 429, Header: map[string]string{"Retry-After": "3"}}, want: push.RetryAfter, code: "429", after: 3 * time.Second},
-		"busy":             {fault: pushtest.Fault{Status: 503, Header: map[string]string{"Retry-After": "3"}}, want: push.RetryAfter, code: "http 503", after: 3 * time.Second},
-		"slow":             {fault: pushtest.Fault{Delay: 10 * time.Millisecond}, want: push.Accepted},
-		"says goodbye":     {fault: pushtest.Fault{GoAway: true}, want: push.Accepted},
-		"empty 200":        {fault: pushtest.Fault{Status: 200}, want: push.Accepted, code: "200"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			o := golden.Options{}
-			if c.short {
-				o.Timeout = 200 * time.Millisecond
-			}
-			r := provider.Start(t, o)
-			mend := r.Sim.Fail(c.fault)
-			a := r.Tell(golden.Token)
-			if a.Class != c.want || c.code != "" && a.Code != c.code || a.After != c.after {
-				t.Errorf("%s %+v, want %s %s after %v", a.Class, a, c.want, c.code, c.after)
-			}
-			mend()
-			if c.short {
-				return
-			}
-			if a := r.Tell(golden.Token); a.Class != push.Accepted {
-				t.Errorf("afterwards: %s %+v", a.Class, a)
-			}
-			// What was sent twice is seen once.
-			if got := r.Sim.Screen(golden.Token); len(got) != 1 {
-				t.Errorf("the browser shows %+v", got)
-			}
-		})
-	}
-	t.Run("the other address", func(t *testing.T) {
-		if got := elsewhere.Seen(); len(got) > 0 {
-			t.Errorf("a redirect was followed: %s", got[0].Request.URL)
-		}
-	})
+	t.Run("faults", provider.Faults)
+	t.Run("shown", provider.Shown)
+	t.Run("connections", provider.Connections)
+	t.Run("unsent", provider.Unsent)
 }
 
 // Every row of the table.

@@ -167,6 +167,7 @@ func TestClassify(t *testing.T) {
 		{429, http.Header{"Retry-After": {"7"}}, push.Result{Class: push.RetryAfter, Code: "429", After: 7 * time.Second}},
 		{429, nil, push.Result{Class: push.RetryAfter, Code: "429"}},
 		{500, nil, push.Result{Class: push.Retry, Code: "http 500"}},
+		{500, http.Header{"Retry-After": {"5"}}, push.Result{Class: push.Retry, Code: "http 500", After: 5 * time.Second}},
 		{502, http.Header{"Retry-After": {"9"}}, push.Result{Class: push.Retry, Code: "http 502", After: 9 * time.Second}},
 		{503, http.Header{"Retry-After": {"9"}}, push.Result{Class: push.RetryAfter, Code: "http 503", After: 9 * time.Second}},
 		// A browser names the path, which may be of anything at the push service.
