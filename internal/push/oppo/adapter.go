@@ -287,7 +287,7 @@ func (a *adapter) auth(ctx context.Context, s *side) (line.Pass, error) {
 	form.Set("app_key", a.key)
 	form.Set("timestamp", stamp)
 	form.Set("sign", hex.EncodeToString(sum[:]))
-	q := push.FormRequest("/server/v1/auth", form, 0)
+	q := push.FormRequest(authPath, form, 0)
 	v, err := a.line.Do(ctx, s.address, &q, nil)
 	if err != nil {
 		return line.Pass{}, err

@@ -1,19 +1,15 @@
-package oppo_test
+package oppo
 
 import (
 	"crypto/sha256"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
-	"io"
 	"maps"
-	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -21,87 +17,67 @@ import (
 	"github.com/parleychat/parley/internal/push"
 	"github.com/parleychat/parley/internal/push/golden"
 	"github.com/parleychat/parley/internal/push/line"
-	"github.com/parleychat/parley/internal/push/oppo"
 	"github.com/parleychat/parley/internal/push/pushtest"
 )
 
 const token = "OPPO_CN_7ab8"
 
-const (
-	authPath  = "/server/v1/auth"
-	sendPath  = "/server/v1/message/notification/unicast"
-	batchPath = "/server/v1/message/notification/unicast_batch"
-)
-
-// A world is a simulator with one phone, and an adapter for it.
-type world struct {
-	t       *testing.T
-	server  *pushtest.Server
-	sim     *pushtest.Sim
-	address string
-	cred    chat.PushCredential
-	adapter push.Adapter
-
-	mu   sync.Mutex
-	now  time.Time
-	seen []*http.Request
-	body []string
+var provider = golden.Provider{
+	Sim: pushtest.NewOPPO, New: New, Once: true,
+	Phone:  pushtest.Phone{Token: token},
+	Spoil:  func(c *chat.PushCredential) { c.Fields["masterSecret"] = "wrong" },
+	Grants: true, Life: renewal, Good: lifetime,
+	Bearer: func(s golden.Seen) string {
+		form, _ := url.ParseQuery(s.Body)
+		return form.Get("auth_token")
+	},
+	Otherwise: map[string]golden.Outcome{
+		"wait until":    {Class: push.Retry, Code: "http 503", After: time.Minute},
+		"wait for days": {Class: push.Retry, Code: "http 503", After: push.MaxRetryAfter},
+	},
+	Refusals: refusals(),
 }
 
-func (w *world) clock() time.Time {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.now
-}
-
-func (w *world) pass(d time.Duration) {
-	w.mu.Lock()
-	w.now = w.now.Add(d)
-	w.mu.Unlock()
-}
-
-func newWorld(t *testing.T, set func(*world)) *world {
-	t.Helper()
-	w := &world{t: t, now: golden.Now}
-	w.sim = pushtest.NewOPPO(pushtest.Options{Now: w.clock, Seen: func(r *http.Request, body string) {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.seen, w.body = append(w.seen, r), append(w.body, body)
-	}})
-	var err error
-	if w.server, err = pushtest.NewServer(); err != nil {
-		t.Fatal(err)
+// refusals are what comes of asking for access tokens in vain: nothing of that is the
+// notification's fault.
+func refusals() map[string]golden.Refusal {
+	all := map[string]golden.Refusal{
+		"down":         {Fault: pushtest.Fault{Reset: true}, Outcome: golden.Outcome{Class: push.Retry, Code: "transport"}},
+		"a page":       {Fault: pushtest.Fault{Status: 502, Body: "<html>"}, Outcome: golden.Outcome{Class: push.Retry, Code: "http 502"}},
+		"says nothing": {Fault: pushtest.Fault{Status: 200}, Outcome: golden.Outcome{Class: push.Retry, Code: "unreadable"}},
+		"no token":     {Fault: pushtest.Fault{Status: 200, Body: `{"code":0,"data":{"auth_token":""}}`}, Outcome: golden.Outcome{Class: push.Retry, Code: "unreadable"}},
+		"no data":      {Fault: pushtest.Fault{Status: 200, Body: `{"code":0}`}, Outcome: golden.Outcome{Class: push.Retry, Code: "unreadable"}},
+		"unsaid":       {Fault: pushtest.Fault{Status: 400, Body: `nope`}, Outcome: golden.Outcome{Class: push.ConfigHalt, Code: "http 400"}},
+		"not allowed":  {Fault: pushtest.Fault{Status: 401}, Outcome: golden.Outcome{Class: push.ConfigHalt, Code: "http 401"}},
+		"elsewhere":    {Fault: pushtest.Fault{Status: 307, Header: map[string]string{"Location": "https://127.0.0.1:1/"}}, Outcome: golden.Outcome{Class: push.ConfigHalt, Code: "http 307"}},
+		"limited":      {Fault: pushtest.Fault{Status: 429}, Outcome: golden.Outcome{Class: push.RetryAfter, Code: "http 429"}},
 	}
-	t.Cleanup(w.server.Close)
-	if w.address, err = w.server.Serve(w.sim, "127.0.0.1:0"); err != nil {
-		t.Fatal(err)
+	for class, codes := range map[push.Class]string{
+		push.ConfigHalt: "11 14 15 16 17 18 19 26 27 28 30 12 20 40 41 777 10000",
+		push.RetryAfter: "13 55 -2",
+		push.Retry:      "-1",
+		push.QuotaDay:   "33",
+	} {
+		for code := range strings.FieldsSeq(codes) {
+			all[code] = golden.Refusal{Fault: pushtest.Fault{Code: code}, Outcome: golden.Outcome{Class: class, Code: code}}
+		}
 	}
-	w.sim.Register(pushtest.Phone{Token: token})
-	w.cred = w.sim.Credential(w.address)
-	if set != nil {
-		set(w)
-	}
-	w.adapter = w.connect(line.Options{})
-	return w
+	return all
 }
 
-func (w *world) connect(o line.Options) push.Adapter {
-	w.t.Helper()
-	o.Roots = w.server.Roots
-	a, err := oppo.New(&w.cred, o, w.clock)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.t.Cleanup(a.Close)
-	return a
+func TestMain(m *testing.M)          { provider.Main(m) }
+func TestProvider(t *testing.T)      { provider.All(t) }
+func BenchmarkProvider(b *testing.B) { provider.Bench(b) }
+
+// Every code that is in the table comes out as its class.
+func TestProvoke(t *testing.T) {
+	all := maps.Clone(classes)
+	all["777"] = push.Result{Class: push.PayloadBad, Unknown: true}
+	provider.Provoke(t, all)
 }
 
-func (w *world) send(batch ...push.Notification) []push.Attempt {
-	w.t.Helper()
-	return sendBy(w.t, w.adapter, batch...)
-}
-
-func sendBy(t *testing.T, a push.Adapter, batch ...push.Notification) []push.Attempt {
+// send sends a batch.
+func send(t *testing.T, a push.Adapter, batch ...push.Notification) []push.Attempt {
 	t.Helper()
 	list := make([]*push.Notification, len(batch))
 	for i := range batch {
@@ -114,13 +90,12 @@ func sendBy(t *testing.T, a push.Adapter, batch ...push.Notification) []push.Att
 	return attempts
 }
 
-// sendInTime is sendBy by a line with little time, which may run out on the way, but
+// sendInTime is send by a line with little time, which may run out on the way, but
 // not always.
 func sendInTime(t *testing.T, a push.Adapter, n push.Notification) []push.Attempt {
-	t.Helper()
-	got := sendBy(t, a, n)
+	got := send(t, a, n)
 	for tries := 1; got[0].Code == "timeout" && tries < 100; tries++ {
-		got = sendBy(t, a, n)
+		got = send(t, a, n)
 	}
 	return got
 }
@@ -128,66 +103,50 @@ func sendInTime(t *testing.T, a push.Adapter, n push.Notification) []push.Attemp
 func want(t *testing.T, got []push.Attempt, class push.Class, code string) {
 	t.Helper()
 	for i := range got {
-		if got[i].Class != class || got[i].Code != code {
-			t.Errorf("%d: %s %q, want %s %q: %+v", i, got[i].Class, got[i].Code, class, code, got[i])
-		}
+		golden.Want(t, fmt.Sprint(i), got[i].Result, class, code)
 	}
 }
 
-// message is the example as the n-th message, for a token.
-func message(t *testing.T, n int, token string) push.Notification {
+// numbered is the example as the n-th message, for a token.
+func numbered(t *testing.T, n int, token string) push.Notification {
 	m := golden.Example(t, token)
 	m.UID = chat.NewUID(golden.Now.UnixMilli(), chat.Direct, 3, uint32(n))
 	m.Title = fmt.Sprintf("title %d", n)
 	return m
 }
 
-// paths are those that were asked for so far, without those before.
-func (w *world) paths() (list []string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, r := range w.seen {
-		list = append(list, r.URL.Path)
+// paths are those that were asked for, without the first so many.
+func paths(r *golden.Rig, before int) (list []string) {
+	for _, s := range r.Seen()[before:] {
+		list = append(list, s.Request.URL.Path)
 	}
-	w.seen, w.body = nil, nil
 	return list
 }
 
+// last is the body of the last request.
+func last(r *golden.Rig) string {
+	seen := r.Seen()
+	return seen[len(seen)-1].Body
+}
+
 // What arrives is what OPPO wants, for everything that the sender asks for.
-func TestRequest(t *testing.T) {
+func TestReceived(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, func(w *world) { w.cred.Fields["channelId"], w.cred.Fields["notifyLevel"] = "default", "16" })
-	got := w.send(golden.Example(t, token))
-	want(t, got, push.Accepted, "0")
-	if got[0].ID == "" || got[0].Cut != 0 {
-		t.Errorf("%+v", got)
+	stamp := strconv.FormatInt(golden.Now.UnixMilli(), 10)
+	hide := func(r *golden.Rig) map[string]string {
+		key := r.Credential.Fields["appKey"]
+		sum := sha256.Sum256([]byte(key + stamp + r.Credential.Fields["masterSecret"]))
+		return map[string]string{key: "key", stamp: "time", hex.EncodeToString(sum[:]): "sign", provider.Bearer(r.Seen()[1]): "token"}
 	}
+	r := provider.Received(t, "received.txt", "auth.txt", golden.Options{Credential: func(c *chat.PushCredential) {
+		c.Fields["channelId"], c.Fields["notifyLevel"] = "default", "16"
+	}}, nil, hide)
 	other := golden.With(t, token, `{"pushConfigs":[{"OPPO":{"category":"IM"}}]}`)
 	other.UID, other.Body = chat.NewUID(golden.Now.UnixMilli(), chat.Direct, 3, 8), "another"
-	want(t, w.send(message(t, 7, token), other), push.Accepted, "0")
-	stamp := strconv.FormatInt(golden.Now.UnixMilli(), 10)
-	sum := sha256.Sum256([]byte(w.cred.Fields["appKey"] + stamp + w.cred.Fields["masterSecret"]))
-	form, err := url.ParseQuery(w.body[1])
-	if err != nil {
-		t.Fatal(err)
-	}
-	hide := map[string]string{
-		w.cred.Fields["appKey"]: "key", stamp: "time", hex.EncodeToString(sum[:]): "sign", form.Get("auth_token"): "token",
-	}
-	if len(w.seen) != 3 {
-		t.Fatal(w.paths())
-	}
-	for i, name := range []string{"auth.txt", "received.txt", "batch.txt"} {
-		golden.CheckText(t, name, golden.Received(w.seen[i], w.body[i], hide))
-	}
-	shown := w.sim.Screen(token)
-	if len(shown) != 3 || shown[0].Title != "you have a new message." || shown[0].Data != `{"order":17}` || !strings.Contains(shown[0].Card, `"tId":"alice"`) || shown[0].ID != got[0].ID {
-		t.Fatalf("shown %+v", shown)
-	}
-	if d := shown[0].Expires.Sub(golden.Now); d != 36*time.Hour-10*time.Second {
-		t.Errorf("lives for %s", d)
-	}
-	if s := w.sim.Stats(); s.Taken != 3 || s.Refused != 0 || s.Odd != 0 || s.Auths != 1 || s.Requests != 2 {
+	want(t, send(t, r, numbered(t, 7, token), other), push.Accepted, "0")
+	batch := r.Seen()[2]
+	golden.CheckText(t, "batch.txt", golden.Received(batch.Request, batch.Body, hide(r)))
+	if s := r.Sim.Stats(); s.Taken != 3 || s.Refused != 0 || s.Odd != 0 || s.Auths != 1 || s.Requests != 2 {
 		t.Errorf("%+v", s)
 	}
 }
@@ -196,20 +155,20 @@ func TestRequest(t *testing.T) {
 // recall takes the place of what it recalls.
 func TestOnce(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	first, recall := golden.Example(t, token), message(t, 9, token)
+	w := provider.Start(t, golden.Options{})
+	first, recall := golden.Example(t, token), numbered(t, 9, token)
 	recall.Removes = first.UID
-	w.sim.Fail(pushtest.Fault{Lost: true, Times: 1})
-	want(t, w.send(first), push.Retry, "transport")
-	want(t, w.send(first), push.Accepted, "32")
-	want(t, w.send(first, first), push.Accepted, "32")
-	if log := w.sim.Log(token); len(log) != 1 {
+	w.Sim.Fail(pushtest.Fault{Lost: true, Times: 1})
+	want(t, send(t, w, first), push.Retry, "transport")
+	want(t, send(t, w, first), push.Accepted, "32")
+	want(t, send(t, w, first, first), push.Accepted, "32")
+	if log := w.Sim.Log(token); len(log) != 1 {
 		t.Fatalf("%+v", log)
 	}
-	got := w.send(first, message(t, 8, token), recall)
+	got := send(t, w, first, numbered(t, 8, token), recall)
 	want(t, got[:1], push.Accepted, "32")
 	want(t, got[1:], push.Accepted, "0")
-	if shown := w.sim.Screen(token); len(shown) != 2 || shown[1].Removes != first.UID.String() {
+	if shown := w.Sim.Screen(token); len(shown) != 2 || shown[1].Removes != first.UID.String() {
 		t.Errorf("shown %+v", shown)
 	}
 }
@@ -217,42 +176,42 @@ func TestOnce(t *testing.T) {
 // Every item of a batch has its own outcome, in our order.
 func TestBatch(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	w.sim.Register(pushtest.Phone{Token: "CN_dead"})
-	w.sim.Remove("CN_dead")
-	silent, late := message(t, 3, token), message(t, 4, token)
+	w := provider.Start(t, golden.Options{})
+	w.Sim.Register(pushtest.Phone{Token: "CN_dead"})
+	w.Sim.Remove("CN_dead")
+	silent, late := numbered(t, 3, token), numbered(t, 4, token)
 	silent.Silent = true
 	late.Expires = golden.Now
-	got := w.send(message(t, 1, token), message(t, 2, "CN_dead"), silent, late, message(t, 5, "CN_stranger"), message(t, 6, token))
+	got := send(t, w, numbered(t, 1, token), numbered(t, 2, "CN_dead"), silent, late, numbered(t, 5, "CN_stranger"), numbered(t, 6, token))
 	for i, c := range []struct {
 		class push.Class
 		code  string
 	}{{push.Accepted, "0"}, {push.TokenDead, "10000"}, {push.PayloadBad, "silent"}, {push.PayloadBad, "expired"}, {push.TokenDead, "10000"}, {push.Accepted, "0"}} {
 		want(t, got[i:i+1], c.class, c.code)
 	}
-	if shown := w.sim.Screen(token); len(shown) != 2 || shown[0].Title != "title 1" || shown[1].Title != "title 6" || shown[1].ID != got[5].ID || got[1].ID != "" {
+	if shown := w.Sim.Screen(token); len(shown) != 2 || shown[0].Title != "title 1" || shown[1].Title != "title 6" || shown[1].ID != got[5].ID || got[1].ID != "" {
 		t.Errorf("%+v, attempts %+v", shown, got)
 	}
-	if paths := w.paths(); !slices.Equal(paths, []string{authPath, batchPath}) {
+	if paths := paths(w, 0); !slices.Equal(paths, []string{authPath, batchPath}) {
 		t.Error(paths)
 	}
-	want(t, w.send(), 0, "")
-	if n := w.adapter.Batch(); n < 2 || n > 1000 {
+	want(t, send(t, w), 0, "")
+	if n := w.Adapter.Batch(); n < 2 || n > 1000 {
 		t.Errorf("batches of %d", n)
 	}
 	// A whole one is answered within what is read of an answer.
 	var batch []push.Notification
-	for i := range w.adapter.Batch() {
-		batch = append(batch, message(t, 100+i, "CN_"+strings.Repeat("x", 60)+strconv.Itoa(i)))
+	for i := range w.Adapter.Batch() {
+		batch = append(batch, numbered(t, 100+i, "CN_"+strings.Repeat("x", 60)+strconv.Itoa(i)))
 	}
-	want(t, w.send(batch...), push.TokenDead, "10000")
+	want(t, send(t, w, batch...), push.TokenDead, "10000")
 }
 
 // Answers are matched by tokens where they come in another order, and what is not
 // in them is tried again.
 func TestBatchAnswers(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
+	w := provider.Start(t, golden.Options{})
 	for name, c := range map[string]struct {
 		data string
 		want string // classes and ids
@@ -266,9 +225,9 @@ func TestBatchAnswers(t *testing.T) {
 		"no list":    {`{"messageId":"x"}`, "accepted , accepted , accepted "},
 		"no objects": {`[1,2,3]`, "accepted , accepted , accepted "},
 	} {
-		mend := w.sim.Fail(pushtest.Fault{Status: 200, Body: `{"code":0,"message":"Success","data":` + c.data + `}`})
+		mend := w.Sim.Fail(pushtest.Fault{Status: 200, Body: `{"code":0,"message":"Success","data":` + c.data + `}`})
 		var got []string
-		for _, a := range w.send(message(t, 1, "CN_a"), message(t, 2, "CN_b"), message(t, 3, "CN_a")) {
+		for _, a := range send(t, w, numbered(t, 1, "CN_a"), numbered(t, 2, "CN_b"), numbered(t, 3, "CN_a")) {
 			got = append(got, a.Class.String()+" "+a.ID)
 		}
 		if text := strings.Join(got, ", "); text != c.want {
@@ -281,100 +240,58 @@ func TestBatchAnswers(t *testing.T) {
 // One that is wrong does not take the others of its batch with it.
 func TestPoison(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, func(w *world) { w.sim.SetOPPORules(pushtest.OPPORules{Categories: map[string]bool{"IM": true}}) })
+	w := provider.Start(t, golden.Options{})
+	w.Sim.SetOPPORules(pushtest.OPPORules{Categories: map[string]bool{"IM": true}})
 	var batch []push.Notification
 	for i := range 16 {
-		batch = append(batch, message(t, i, token))
+		batch = append(batch, numbered(t, i, token))
 	}
 	batch[11].Ext = golden.With(t, token, `{"pushConfigs":[{"OPPO":{"category":"NEWS","notify_level":2}}]}`).Ext
-	got := w.send(batch...)
+	got := send(t, w, batch...)
 	want(t, got[11:12], push.PayloadBad, "67")
 	if got[11].Without != push.OptionCategory || !got[11].Alert {
 		t.Errorf("%+v", got[11])
 	}
 	want(t, slices.Delete(slices.Clone(got), 11, 12), push.Accepted, "0")
-	if n := len(w.sim.Log(token)); n != 15 {
+	if n := len(w.Sim.Log(token)); n != 15 {
 		t.Errorf("%d shown", n)
 	}
-	if n := w.sim.Stats().Requests; n != 9 { // all, then both halves of what is refused
+	if n := w.Sim.Stats().Requests; n != 9 { // all, then both halves of what is refused
 		t.Errorf("%d requests", n)
 	}
 	// It goes without, and what is not there is not asked to go again.
 	batch[11].Without = got[11].Without
-	want(t, w.send(batch[11]), push.Accepted, "0")
-	if body := w.body[len(w.body)-1]; strings.Contains(body, "category") || strings.Contains(body, "notify_level") || !strings.Contains(body, "channel_id") && batch[11].Ext.OPPO.ChannelID != "" {
+	want(t, send(t, w, batch[11]), push.Accepted, "0")
+	if body := last(w); strings.Contains(body, "category") || strings.Contains(body, "notify_level") || !strings.Contains(body, "channel_id") && batch[11].Ext.OPPO.ChannelID != "" {
 		t.Error(body)
 	}
-	mend := w.sim.Fail(pushtest.Fault{Code: "67"})
-	if got := w.send(batch[11]); got[0].Without != 0 {
+	mend := w.Sim.Fail(pushtest.Fault{Code: "67"})
+	if got := send(t, w, batch[11]); got[0].Without != 0 {
 		t.Errorf("%+v", got)
 	}
 	mend()
 
 	// A token is dead only when it is said of it: a batch that is refused with that
 	// code is tried again in parts, down to one.
-	mend = w.sim.Fail(pushtest.Fault{Code: "10000", Times: 2})
-	got = w.send(message(t, 101, token), message(t, 102, token), message(t, 103, token), message(t, 104, token))
+	mend = w.Sim.Fail(pushtest.Fault{Code: "10000", Times: 2})
+	got = send(t, w, numbered(t, 101, token), numbered(t, 102, token), numbered(t, 103, token), numbered(t, 104, token))
 	want(t, got, push.Accepted, "0")
 	mend()
 	// So is one that is said to be there already.
-	mend = w.sim.Fail(pushtest.Fault{Code: "32", Times: 1})
-	want(t, w.send(message(t, 105, token), message(t, 106, token)), push.Accepted, "0")
+	mend = w.Sim.Fail(pushtest.Fault{Code: "32", Times: 1})
+	want(t, send(t, w, numbered(t, 105, token), numbered(t, 106, token)), push.Accepted, "0")
 	mend()
-	if n := len(w.sim.Log(token)); n != 22 {
+	if n := len(w.Sim.Log(token)); n != 22 {
 		t.Errorf("%d shown", n)
 	}
 	// What is true of all is said of all, in one request.
 	for code, class := range map[string]push.Class{"33": push.QuotaDay, "-2": push.RetryAfter, "27": push.ConfigHalt, "-1": push.Retry} {
-		before := w.sim.Stats().Requests
-		mend := w.sim.Fail(pushtest.Fault{Code: code})
-		want(t, w.send(message(t, 1, token), message(t, 2, token)), class, code)
+		before := w.Sim.Stats().Requests
+		mend := w.Sim.Fail(pushtest.Fault{Code: code})
+		want(t, send(t, w, numbered(t, 1, token), numbered(t, 2, token)), class, code)
 		mend()
-		if n := w.sim.Stats().Requests - before; n != 1 {
+		if n := w.Sim.Stats().Requests - before; n != 1 {
 			t.Errorf("%s: %d requests", code, n)
-		}
-	}
-}
-
-// Every code that is in the table comes out as its class.
-func TestCodes(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, nil)
-	for class, codes := range map[push.Class]string{
-		push.Accepted:   "32",
-		push.TokenDead:  "10000",
-		push.ConfigHalt: "11 29 14 15 16 17 26 27 28 30 18 19", // the first two are those of the second time
-		push.RetryAfter: "13 55 -2",
-		push.Retry:      "-1",
-		push.QuotaDay:   "33",
-		push.PayloadBad: "12 20 21 22 23 24 25 31 40 41 51 59 67 777",
-	} {
-		for code := range strings.FieldsSeq(codes) {
-			mend := w.sim.Fail(pushtest.Fault{Code: code})
-			got := w.send(golden.Example(t, token))
-			mend()
-			want(t, got, class, code)
-			if got[0].Unknown != (code == "777") || got[0].Alert != (code == "18" || code == "19" || code == "67") {
-				t.Errorf("%+v", got[0])
-			}
-		}
-	}
-	// Where the access token comes from nothing is the notification's fault.
-	for class, codes := range map[push.Class]string{
-		push.ConfigHalt: "11 14 15 16 17 18 19 26 27 28 30 12 20 40 41 777 10000",
-		push.RetryAfter: "13 55 -2",
-		push.Retry:      "-1",
-		push.QuotaDay:   "33",
-	} {
-		for code := range strings.FieldsSeq(codes) {
-			mend := w.sim.Fail(pushtest.Fault{Auth: true, Code: code})
-			a := w.connect(line.Options{})
-			want(t, sendBy(t, a, message(t, 1, token), message(t, 2, token)), class, code)
-			if r := a.Check(t.Context()); r.Class != class || r.Code != code {
-				t.Errorf("checked %s: %+v", code, r)
-			}
-			mend()
-			a.Close()
 		}
 	}
 }
@@ -382,87 +299,67 @@ func TestCodes(t *testing.T) {
 // What the simulator itself refuses, it refuses with OPPO's codes.
 func TestRefused(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	want(t, w.send(golden.Example(t, "CN_stranger")), push.TokenDead, "10000")
-	w.sim.Remove("CN_dead")
-	want(t, w.send(golden.Example(t, "CN_dead")), push.TokenDead, "10000")
-	w.sim.SetOPPORules(pushtest.OPPORules{NoBanner: true})
+	w := provider.Start(t, golden.Options{})
+	want(t, send(t, w, golden.Example(t, "CN_stranger")), push.TokenDead, "10000")
+	w.Sim.Remove("CN_dead")
+	want(t, send(t, w, golden.Example(t, "CN_dead")), push.TokenDead, "10000")
+	w.Sim.SetOPPORules(pushtest.OPPORules{NoBanner: true})
 	banner := golden.With(t, token, `{"pushConfigs":[{"OPPO":{"category":"IM","notify_level":16}}]}`)
-	got := w.send(banner)
+	got := send(t, w, banner)
 	want(t, got, push.PayloadBad, "67")
 	banner.Without = got[0].Without
-	want(t, w.send(banner), push.Accepted, "0")
-	w.sim.SetOPPORules(pushtest.OPPORules{Channels: map[string]bool{"other": true}})
-	want(t, w.send(message(t, 1, token)), push.PayloadBad, "41")
-	w.sim.Register(pushtest.Phone{Token: "US_a"})
-	w.sim.SetOPPORules(pushtest.OPPORules{Region: "cn"})
-	want(t, w.send(message(t, 1, "US_a")), push.TokenDead, "10000")
-	w.sim.SetOPPORules(pushtest.OPPORules{Region: "global"})
-	want(t, w.send(message(t, 1, token)), push.TokenDead, "10000")
-	want(t, w.send(message(t, 1, "US_a")), push.Accepted, "0")
-	w.sim.SetOPPORules(pushtest.OPPORules{Daily: w.sim.Stats().Taken + 1})
-	want(t, w.send(message(t, 1, token)), push.Accepted, "0")
-	want(t, w.send(message(t, 2, token)), push.QuotaDay, "33")
-	w.pass(24 * time.Hour)
-	want(t, w.send(message(t, 2, token)), push.Accepted, "0")
+	want(t, send(t, w, banner), push.Accepted, "0")
+	w.Sim.SetOPPORules(pushtest.OPPORules{Channels: map[string]bool{"other": true}})
+	want(t, send(t, w, numbered(t, 1, token)), push.PayloadBad, "41")
+	w.Sim.Register(pushtest.Phone{Token: "US_a"})
+	w.Sim.SetOPPORules(pushtest.OPPORules{Region: "cn"})
+	want(t, send(t, w, numbered(t, 1, "US_a")), push.TokenDead, "10000")
+	w.Sim.SetOPPORules(pushtest.OPPORules{Region: "global"})
+	want(t, send(t, w, numbered(t, 1, token)), push.TokenDead, "10000")
+	want(t, send(t, w, numbered(t, 1, "US_a")), push.Accepted, "0")
+	w.Sim.SetOPPORules(pushtest.OPPORules{Daily: w.Sim.Stats().Taken + 1})
+	want(t, send(t, w, numbered(t, 1, token)), push.Accepted, "0")
+	want(t, send(t, w, numbered(t, 2, token)), push.QuotaDay, "33")
+	w.Pass(24 * time.Hour)
+	want(t, send(t, w, numbered(t, 2, token)), push.Accepted, "0")
 }
 
-// What goes wrong on the way is never the token's fault.
-func TestTransport(t *testing.T) {
+// What goes wrong on the way is said of all of a batch.
+func TestBatchFaults(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	want(t, w.send(golden.Example(t, token)), push.Accepted, "0")
-	quick := w.connect(line.Options{Timeout: 500 * time.Millisecond})
-	want(t, sendInTime(t, quick, message(t, 1, token)), push.Accepted, "0")
-	for name, c := range map[string]struct {
-		fault pushtest.Fault
-		class push.Class
-		code  string
-		after time.Duration
-	}{
-		"hangs":           {pushtest.Fault{Hang: true}, push.Retry, "timeout", 0},
-		"drips":           {pushtest.Fault{Status: 200, Body: `{"code":0}`, Drip: true}, push.Retry, "timeout", 0},
-		"resets":          {pushtest.Fault{Reset: true}, push.Retry, "transport", 0},
-		"truncated":       {pushtest.Fault{Status: 200, Body: `{"code":0,"da`}, push.Retry, "unreadable", 0},
-		"empty":           {pushtest.Fault{Status: 200}, push.Retry, "unreadable", 0},
-		"a page":          {pushtest.Fault{Status: 502, Body: "<html>Bad gateway</html>"}, push.Retry, "http 502", 0},
-		"a page, 200":     {pushtest.Fault{Status: 200, Body: "<html>Please log in</html>"}, push.Retry, "unreadable", 0},
-		"redirected":      {pushtest.Fault{Status: 302, Header: map[string]string{"Location": w.address + sendPath}}, push.ConfigHalt, "http 302", 0},
-		"a proxy, 403":    {pushtest.Fault{Status: 403}, push.ConfigHalt, "http 403", 0},
-		"limited":         {pushtest.Fault{Status: 429, Header: map[string]string{"Retry-After": "7"}}, push.RetryAfter, "http 429", 7 * time.Second},
-		"limited by code": {pushtest.Fault{Status: 200, Header: map[string]string{"Retry-After": "3"}, Body: `{"code":-2}`}, push.RetryAfter, "-2", 3 * time.Second},
-		"busy":            {pushtest.Fault{Status: 503}, push.Retry, "http 503", 0},
+	w := provider.Start(t, golden.Options{})
+	for name, c := range map[string]golden.Refusal{
+		"resets":          {Fault: pushtest.Fault{Reset: true}, Outcome: golden.Outcome{Class: push.Retry, Code: "transport"}},
+		"truncated":       {Fault: pushtest.Fault{Status: 200, Body: `{"code":0,"da`}, Outcome: golden.Outcome{Class: push.Retry, Code: "unreadable"}},
+		"a page":          {Fault: pushtest.Fault{Status: 502, Body: "<html>Bad gateway</html>"}, Outcome: golden.Outcome{Class: push.Retry, Code: "http 502"}},
+		"a proxy, 403":    {Fault: pushtest.Fault{Status: 403}, Outcome: golden.Outcome{Class: push.ConfigHalt, Code: "http 403"}},
+		"limited":         {Fault: pushtest.Fault{Status: 429, Header: map[string]string{"Retry-After": "7"}}, Outcome: golden.Outcome{Class: push.RetryAfter, Code: "http 429", After: 7 * time.Second}},
+		"limited by code": {Fault: pushtest.Fault{Status: 200, Header: map[string]string{"Retry-After": "3"}, Body: `{"code":-2}`}, Outcome: golden.Outcome{Class: push.RetryAfter, Code: "-2", After: 3 * time.Second}},
+		"no access token": {Fault: pushtest.Fault{Auth: true, Status: 502}, Outcome: golden.Outcome{Class: push.Retry, Code: "http 502"}},
 	} {
-		a := w.adapter
-		if c.code == "timeout" {
-			a = quick
+		w.Sim.Revoke()
+		w.Pass(24 * time.Hour)
+		mend := w.Sim.Fail(c.Fault)
+		for _, got := range send(t, w, w.Example(token), w.Example(token)) {
+			c.Is(t, name, got.Result)
 		}
-		for _, batch := range [][]push.Notification{{message(t, 1, token)}, {message(t, 1, token), message(t, 2, token)}} {
-			mend := w.sim.Fail(c.fault)
-			got := sendBy(t, a, batch...)
-			for _, got := range got {
-				if got.Class != c.class || got.Code != c.code || got.After != c.after {
-					t.Errorf("%s: %s %+v, want %s %s", name, got.Class, got, c.class, c.code)
-				}
-			}
-			mend()
-		}
+		mend()
 	}
-	want(t, w.send(message(t, 3, token)), push.Accepted, "0")
+	want(t, send(t, w, w.Example(token)), push.Accepted, "0")
 }
 
 // Splitting a batch ends when its time does, whatever is left of it then.
 func TestBatchTime(t *testing.T) {
 	t.Parallel()
 	for tries := 1; ; tries++ {
-		w := newWorld(t, nil)
-		a := w.connect(line.Options{Timeout: 500 * time.Millisecond})
-		want(t, sendInTime(t, a, message(t, 1, token)), push.Accepted, "0")
-		w.sim.Fail(pushtest.Fault{Code: "41", Times: 1})
-		w.sim.Fail(pushtest.Fault{Hang: true})
-		before := w.sim.Stats().Requests
-		want(t, sendBy(t, a, message(t, 2, token), message(t, 3, token), message(t, 4, token), message(t, 5, token)), push.Retry, "timeout")
-		n := w.sim.Stats().Requests - before
+		w := provider.Start(t, golden.Options{})
+		a := w.With(t, line.Options{Roots: w.Server.Roots, Timeout: 500 * time.Millisecond}, nil)
+		want(t, sendInTime(t, a, numbered(t, 1, token)), push.Accepted, "0")
+		w.Sim.Fail(pushtest.Fault{Code: "41", Times: 1})
+		w.Sim.Fail(pushtest.Fault{Hang: true})
+		before := w.Sim.Stats().Requests
+		want(t, send(t, a, numbered(t, 2, token), numbered(t, 3, token), numbered(t, 4, token), numbered(t, 5, token)), push.Retry, "timeout")
+		n := w.Sim.Stats().Requests - before
 		if n < 2 && tries < 20 {
 			continue // its time was over before it could be split
 		}
@@ -473,103 +370,26 @@ func TestBatchTime(t *testing.T) {
 	}
 }
 
-// One access token is made for all who need it, and renewed before its day is over.
-func TestToken(t *testing.T) {
+// What is wrong with the credential, or with the clock, is said.
+func TestCredential(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	many := func(from int) {
-		t.Helper()
-		var wg sync.WaitGroup
-		for i := range 100 {
-			wg.Go(func() {
-				n := message(t, from+i, token)
-				for _, got := range w.adapter.Send(t.Context(), []*push.Notification{&n}) {
-					if got.Class != push.Accepted {
-						t.Errorf("%+v", got)
-					}
-				}
-			})
-		}
-		wg.Wait()
-	}
-	many(0)
-	if n := w.sim.Stats().Auths; n != 1 {
-		t.Errorf("%d access tokens", n)
-	}
-	// Void all at once while they are in use.
-	w.sim.Fail(pushtest.Fault{Revoke: true, Skip: 30, Times: 1})
-	many(100)
-	if s := w.sim.Stats(); s.Auths != 2 || s.Taken != 200 {
-		t.Errorf("%+v", s)
-	}
-	w.sim.Mend()
-	w.pass(19 * time.Hour)
-	want(t, w.send(message(t, 200, token)), push.Accepted, "0")
-	if n := w.sim.Stats().Auths; n != 2 {
-		t.Errorf("%d access tokens", n)
-	}
-	w.pass(2 * time.Hour) // it would still be good for three
-	refused := w.sim.Stats().Refused
-	want(t, w.send(message(t, 201, token)), push.Accepted, "0")
-	if s := w.sim.Stats(); s.Auths != 3 || s.Refused != refused {
-		t.Errorf("%+v", s)
-	}
-	// Refused twice it is the credential.
-	w.sim.Fail(pushtest.Fault{Code: "11", Times: 2})
-	want(t, w.send(message(t, 202, token)), push.ConfigHalt, "11")
-	w.sim.Mend()
-	w.sim.Fail(pushtest.Fault{Code: "11", Times: 1})
-	want(t, w.send(message(t, 203, token), message(t, 204, token)), push.Accepted, "0")
-}
-
-// Without an access token nothing is lost, unless it is the secret that is wrong.
-func TestAuthDown(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, nil)
-	for name, c := range map[string]struct {
-		fault pushtest.Fault
-		class push.Class
-		code  string
-	}{
-		"resets":      {pushtest.Fault{Reset: true}, push.Retry, "transport"},
-		"a page":      {pushtest.Fault{Status: 502, Body: "<html>"}, push.Retry, "http 502"},
-		"empty":       {pushtest.Fault{Status: 200}, push.Retry, "unreadable"},
-		"no token":    {pushtest.Fault{Status: 200, Body: `{"code":0,"data":{"auth_token":""}}`}, push.Retry, "unreadable"},
-		"no data":     {pushtest.Fault{Status: 200, Body: `{"code":0}`}, push.Retry, "unreadable"},
-		"unsaid":      {pushtest.Fault{Status: 400, Body: `nope`}, push.ConfigHalt, "http 400"},
-		"not allowed": {pushtest.Fault{Status: 401}, push.ConfigHalt, "http 401"},
-		"redirected":  {pushtest.Fault{Status: 307, Header: map[string]string{"Location": w.address + authPath}}, push.ConfigHalt, "http 307"},
-		"limited":     {pushtest.Fault{Status: 429}, push.RetryAfter, "http 429"},
-	} {
-		c.fault.Auth = true
-		mend := w.sim.Fail(c.fault)
-		want(t, w.send(golden.Example(t, token), message(t, 1, token)), c.class, c.code)
-		if r := w.adapter.Check(t.Context()); r.Class != c.class || r.Code != c.code {
-			t.Errorf("%s: checked %+v", name, r)
-		}
-		mend()
-	}
-	want(t, w.send(golden.Example(t, token)), push.Accepted, "0")
-
-	w.cred.Fields["masterSecret"] = "wrong"
-	a := w.connect(line.Options{})
-	want(t, sendBy(t, a, message(t, 2, token)), push.ConfigHalt, "16")
+	w := provider.Start(t, golden.Options{})
+	a := w.With(t, w.Roots, provider.Spoil)
+	want(t, send(t, a, numbered(t, 2, token)), push.ConfigHalt, "16")
 	if r := a.Check(t.Context()); r.Class != push.ConfigHalt || r.Code != "16" {
 		t.Errorf("%+v", r)
 	}
 	if _, err := a.(push.Feedback).Dead(t.Context()); line.ResultOf(err).Code != "16" || strings.Contains(err.Error(), "wrong") {
 		t.Error(err)
 	}
-	w.cred.Fields["masterSecret"] = w.sim.Credential("").Fields["masterSecret"]
-	w.cred.Fields["appKey"] = "wrong"
-	want(t, sendBy(t, w.connect(line.Options{}), message(t, 2, token)), push.ConfigHalt, "14")
-	w.cred = w.sim.Credential(w.address)
-	skewed, err := oppo.New(&w.cred, line.Options{Roots: w.server.Roots}, func() time.Time { return golden.Now.Add(11 * time.Minute) })
+	other := w.With(t, w.Roots, func(c *chat.PushCredential) { c.Fields["appKey"] = "wrong" })
+	want(t, send(t, other, numbered(t, 2, token)), push.ConfigHalt, "14")
+	skewed, err := New(&w.Credential, line.Options{Roots: w.Server.Roots}, func() time.Time { return golden.Now.Add(11 * time.Minute) })
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(skewed.Close)
-	got := sendBy(t, skewed, message(t, 2, token))
+	got := send(t, skewed, numbered(t, 2, token))
 	want(t, got, push.ConfigHalt, "19")
 	if !got[0].Alert {
 		t.Error("nobody is told that the clock is wrong")
@@ -580,23 +400,25 @@ func TestAuthDown(t *testing.T) {
 // access tokens of its own, and neither waits for the other.
 func TestRegions(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, func(w *world) { w.sim.SetOPPORules(pushtest.OPPORules{Region: "cn"}) })
-	abroad := newWorld(t, func(w *world) { w.sim.SetOPPORules(pushtest.OPPORules{Region: "global"}) })
+	w := provider.Start(t, golden.Options{})
+	w.Sim.SetOPPORules(pushtest.OPPORules{Region: "cn"})
+	abroad := provider.Start(t, golden.Options{})
+	abroad.Sim.SetOPPORules(pushtest.OPPORules{Region: "global"})
 	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(w.server.CA)
-	roots.AppendCertsFromPEM(abroad.server.CA)
+	roots.AppendCertsFromPEM(w.Server.CA)
+	roots.AppendCertsFromPEM(abroad.Server.CA)
 	home := []string{"plain", "CN_a", "OPPO_CN_a"}
 	others := []string{"US_a", "OPPO_US_a", "cn_a", "CN_OPPO_a", "a_b_CN", "OPPO_CN_a_b"}
 	for _, token := range home {
-		w.sim.Register(pushtest.Phone{Token: token})
+		w.Sim.Register(pushtest.Phone{Token: token})
 	}
 	for _, token := range others {
-		abroad.sim.Register(pushtest.Phone{Token: token})
+		abroad.Sim.Register(pushtest.Phone{Token: token})
 	}
 	// They are different providers here, so there is a secret for each.
 	connect := func(cred chat.PushCredential, o line.Options) push.Adapter {
 		o.Roots = roots
-		a, err := oppo.NewAt(&cred, o, w.clock, w.address, abroad.address, w.address)
+		a, err := NewAt(&cred, o, w.Now, w.Credential.BaseURL, abroad.Credential.BaseURL, w.Credential.BaseURL)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -606,29 +428,29 @@ func TestRegions(t *testing.T) {
 	for _, c := range []struct {
 		cred  chat.PushCredential
 		of    []string
-		world *world
+		world *golden.Rig
 		not   []string
-	}{{w.cred, home, w, others}, {abroad.cred, others, abroad, home}} {
+	}{{w.Credential, home, w, others}, {abroad.Credential, others, abroad, home}} {
 		a := connect(c.cred, line.Options{})
 		var batch []push.Notification
 		for i, token := range slices.Concat(c.of, c.not) {
-			batch = append(batch, message(t, i, token))
+			batch = append(batch, numbered(t, i, token))
 		}
-		got := sendBy(t, a, batch...)
+		got := send(t, a, batch...)
 		want(t, got[:len(c.of)], push.Accepted, "0")
 		want(t, got[len(c.of):], push.ConfigHalt, "14") // the other one does not know the key
 		for i, token := range c.of {
-			if shown := c.world.sim.Screen(token); len(shown) != 1 || shown[0].ID != got[i].ID {
+			if shown := c.world.Sim.Screen(token); len(shown) != 1 || shown[0].ID != got[i].ID {
 				t.Errorf("%s: %+v", token, shown)
 			}
 		}
 	}
 	// One that hangs is not waited for by the other's.
-	mend := w.sim.Fail(pushtest.Fault{Auth: true, Hang: true})
-	hasty := connect(abroad.cred, line.Options{Timeout: 500 * time.Millisecond})
-	got := sendBy(t, hasty, message(t, 100, "CN_a"), message(t, 101, "US_a"), message(t, 102, "US_a"))
+	mend := w.Sim.Fail(pushtest.Fault{Auth: true, Hang: true})
+	hasty := connect(abroad.Credential, line.Options{Timeout: 500 * time.Millisecond})
+	got := send(t, hasty, numbered(t, 100, "CN_a"), numbered(t, 101, "US_a"), numbered(t, 102, "US_a"))
 	for tries := 1; got[1].Code == "timeout" && tries < 20; tries++ { // on the way
-		got = sendBy(t, hasty, message(t, 100, "CN_a"), message(t, 101, "US_a"), message(t, 102, "US_a"))
+		got = send(t, hasty, numbered(t, 100, "CN_a"), numbered(t, 101, "US_a"), numbered(t, 102, "US_a"))
 	}
 	want(t, got[:1], push.Retry, "timeout")
 	want(t, got[1:], push.Accepted, "0")
@@ -640,42 +462,43 @@ func TestRegions(t *testing.T) {
 		odd    string
 		check  string
 	}{{"", "global", "cn"}, {"cn", "cn", "cn"}, {"global", "global", "global"}} {
-		w.paths()
-		abroad.paths()
-		cred := w.cred
+		home, away := len(w.Seen()), len(abroad.Seen())
+		cred := w.Credential
 		cred.Fields = maps.Clone(cred.Fields)
 		if c.region != "" {
 			cred.Fields["region"] = c.region
 		}
 		a := connect(cred, line.Options{})
 		asked := func() (list []string) {
-			if len(w.paths()) > 0 {
+			if len(w.Seen()) > home {
 				list = append(list, "cn")
 			}
-			if len(abroad.paths()) > 0 {
+			if len(abroad.Seen()) > away {
 				list = append(list, "global")
 			}
+			home, away = len(w.Seen()), len(abroad.Seen())
 			return list
 		}
 		a.Check(t.Context())
 		if got := asked(); !slices.Equal(got, []string{c.check}) {
 			t.Errorf("%q: checked at %s", c.region, got)
 		}
-		sendBy(t, a, message(t, 1, "a_b_c_d"))
+		send(t, a, numbered(t, 1, "a_b_c_d"))
 		if got := asked(); !slices.Equal(got, []string{c.odd}) {
 			t.Errorf("%q: sent to %s", c.region, got)
 		}
-		sendBy(t, a, message(t, 2, "CN_x"))
+		send(t, a, numbered(t, 2, "CN_x"))
 		if got := asked(); !slices.Equal(got, []string{"cn"}) {
 			t.Errorf("%q: China's sent to %s", c.region, got)
 		}
 	}
 	// One address takes the place of all, and there is one access token.
-	abroad.sim.SetOPPORules(pushtest.OPPORules{})
-	abroad.sim.Register(pushtest.Phone{Token: "CN_a"})
-	a := abroad.connect(line.Options{})
-	want(t, sendBy(t, a, message(t, 201, "CN_a"), message(t, 202, "US_a")), push.Accepted, "0")
-	if cn, global := oppo.Made(a); cn != 1 || global != 1 || !slices.Equal(abroad.paths(), []string{authPath, batchPath}) {
+	abroad.Sim.SetOPPORules(pushtest.OPPORules{})
+	abroad.Sim.Register(pushtest.Phone{Token: "CN_a"})
+	before := len(abroad.Seen())
+	a := abroad.With(t, abroad.Roots, nil)
+	want(t, send(t, a, numbered(t, 201, "CN_a"), numbered(t, 202, "US_a")), push.Accepted, "0")
+	if cn, global := Made(a); cn != 1 || global != 1 || !slices.Equal(paths(abroad, before), []string{authPath, batchPath}) {
 		t.Errorf("%d and %d access tokens", cn, global)
 	}
 }
@@ -683,17 +506,17 @@ func TestRegions(t *testing.T) {
 // The list of dead tokens is told once, however long it is.
 func TestDead(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	feedback := w.adapter.(push.Feedback)
+	w := provider.Start(t, golden.Options{})
+	feedback := w.Adapter.(push.Feedback)
 	if list, err := feedback.Dead(t.Context()); err != nil || len(list) != 0 {
 		t.Fatalf("%v, %v", list, err)
 	}
 	var all []string
 	for i := range 1001 {
 		all = append(all, fmt.Sprintf("CN_%s%04d", strings.Repeat("x", 90), i))
-		w.sim.Remove(all[i])
+		w.Sim.Remove(all[i])
 	}
-	w.sim.Revoke()
+	w.Sim.Revoke()
 	list, err := feedback.Dead(t.Context())
 	if err != nil || !slices.Equal(list, all[:1000]) {
 		t.Fatalf("%d, %v", len(list), err)
@@ -701,7 +524,7 @@ func TestDead(t *testing.T) {
 	if list, err = feedback.Dead(t.Context()); err != nil || !slices.Equal(list, all[1000:]) {
 		t.Fatalf("%v, %v", list, err)
 	}
-	w.sim.SetOPPORules(pushtest.OPPORules{Feedback: time.Hour})
+	w.Sim.SetOPPORules(pushtest.OPPORules{Feedback: time.Hour})
 	for name, c := range map[string]struct {
 		fault pushtest.Fault
 		class push.Class
@@ -714,7 +537,7 @@ func TestDead(t *testing.T) {
 		"refused":   {pushtest.Fault{Code: "27"}, push.ConfigHalt, "27"},
 		"reset":     {pushtest.Fault{Reset: true}, push.Retry, "transport"},
 	} {
-		mend := w.sim.Fail(c.fault)
+		mend := w.Sim.Fail(c.fault)
 		list, err := feedback.Dead(t.Context())
 		if r := line.ResultOf(err); err == nil || list != nil || r.Class != c.class || r.Code != c.code {
 			t.Errorf("%s: %v, %v", name, list, err)
@@ -726,28 +549,13 @@ func TestDead(t *testing.T) {
 // The simulator is not blind: whatever is wrong with a request is refused.
 func TestSimulator(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil)
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: w.server.Roots}}}
-	t.Cleanup(client.CloseIdleConnections)
+	w := provider.Start(t, golden.Options{})
 	ask := func(method, path, kind string, form url.Values) string {
-		r, err := http.NewRequestWithContext(t.Context(), method, w.address+path, strings.NewReader(form.Encode()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Header.Set("Content-Type", kind)
-		res, err := client.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer res.Body.Close()
-		text, err := io.ReadAll(res.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
+		a := w.Ask(t, push.Request{Method: method, Path: path, Header: map[string]string{"Content-Type": kind}, Body: []byte(form.Encode())})
 		var v struct {
 			Code push.Code `json:"code"`
 		}
-		push.ReadJSON(text, &v)
+		push.ReadJSON(a.Body, &v)
 		return string(v.Code)
 	}
 	const kind = "application/x-www-form-urlencoded"
@@ -762,7 +570,7 @@ func TestSimulator(t *testing.T) {
 		}
 		return form
 	}
-	key, secret := w.cred.Fields["appKey"], w.cred.Fields["masterSecret"]
+	key, secret := w.Credential.Fields["appKey"], w.Credential.Fields["masterSecret"]
 	signed := func(at time.Time) url.Values {
 		stamp := strconv.FormatInt(at.UnixMilli(), 10)
 		sum := sha256.Sum256([]byte(key + stamp + secret))
@@ -787,8 +595,8 @@ func TestSimulator(t *testing.T) {
 		}
 	}
 
-	want(t, w.send(golden.Example(t, token)), push.Accepted, "0")
-	good, err := url.ParseQuery(w.body[len(w.body)-1])
+	want(t, send(t, w, golden.Example(t, token)), push.Accepted, "0")
+	good, err := url.ParseQuery(last(w))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -853,7 +661,7 @@ func TestSimulator(t *testing.T) {
 	if got := ask("GET", "/server/v1/feedback/fetch_invalid_regidList", kind, nil); got != "29" {
 		t.Errorf("feedback: %s", got)
 	}
-	w.pass(24 * time.Hour)
+	w.Pass(24 * time.Hour)
 	if got := ask("POST", sendPath, kind, good); got != "11" {
 		t.Errorf("after a day: %s", got)
 	}
@@ -872,7 +680,7 @@ func TestNew(t *testing.T) {
 		"level":     {chat.PushCredential{Provider: chat.OPPO, Fields: map[string]string{"appKey": "a", "masterSecret": "hush", "notifyLevel": "3"}}, "notifyLevel: one of 1, 2, 16"},
 		"a space":   {chat.PushCredential{Provider: chat.OPPO, Fields: map[string]string{"appKey": "a", "masterSecret": "hush hush"}}, "masterSecret: must be printable ASCII characters without spaces"},
 	} {
-		a, err := oppo.New(&c.cred, line.Options{}, time.Now)
+		a, err := New(&c.cred, line.Options{}, time.Now)
 		if a != nil || err == nil || err.Error() != c.want {
 			t.Errorf("%s: %v, want %s", name, err, c.want)
 		}

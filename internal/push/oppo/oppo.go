@@ -67,6 +67,7 @@ type notification struct {
 const byToken = 2
 
 const (
+	authPath  = "/server/v1/auth"
 	sendPath  = "/server/v1/message/notification/unicast"
 	batchPath = "/server/v1/message/notification/unicast_batch"
 )
