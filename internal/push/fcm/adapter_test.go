@@ -4,19 +4,16 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net"
 	"net/http"
 	"net/url"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,61 +26,19 @@ import (
 	"github.com/parleychat/parley/internal/push/pushtest"
 )
 
-// A world is the simulator, served, and the time that it and the adapter go by.
-type world struct {
-	*pushtest.Sim
-	server  *pushtest.Server
-	address string
-	clock   atomic.Int64 // ms behind golden.Now
-}
-
-func (w *world) now() time.Time {
-	return golden.Now.Add(time.Duration(w.clock.Load()) * time.Millisecond)
-}
-
-func (w *world) pass(d time.Duration) { w.clock.Add(d.Milliseconds()) }
-
 const phone = "fcm-token:APA91bExample"
 
-func newWorld(t testing.TB, o pushtest.Options) *world {
-	t.Helper()
-	w := &world{}
-	if o.Now == nil {
-		o.Now = w.now
-	}
-	w.Sim = pushtest.NewFCM(o)
-	var err error
-	if w.server, err = pushtest.NewServer(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(w.server.Close)
-	if w.address, err = w.server.Serve(w.Sim, "127.0.0.1:0"); err != nil {
-		t.Fatal(err)
-	}
-	w.Register(pushtest.Phone{Token: phone, Package: "com.example.app"})
-	return w
+var provider = golden.Provider{
+	Sim: pushtest.NewFCM, New: New, Speaks: true, Badge: true, Shared: true,
+	Phone: pushtest.Phone{Token: phone, Package: "com.example.app"}, Many: "fcm-token-%0140d",
+	Spoil:  setAccount("client_email", "other@example.com"),
+	Grants: true, Life: 55*time.Minute - time.Second, Good: time.Hour - time.Second, Refusals: golden.OAuth,
 }
 
-// adapter is one with the simulator's credential, after these changes to it.
-func (w *world) adapter(t testing.TB, change func(*chat.PushCredential), o line.Options) push.Adapter {
-	t.Helper()
-	c := w.Credential(w.address)
-	if change != nil {
-		change(&c)
-	}
-	if err := c.Check(); err != nil {
-		t.Fatal(err)
-	}
-	if o.Roots == nil {
-		o.Roots = w.server.Roots
-	}
-	a, err := New(&c, o, w.now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(a.Close)
-	return a
-}
+func TestMain(m *testing.M)          { provider.Main(m) }
+func TestProvider(t *testing.T)      { provider.All(t) }
+func TestProvoke(t *testing.T)       { provider.Provoke(t, classes) }
+func BenchmarkProvider(b *testing.B) { provider.Bench(b) }
 
 // account changes one field of the service account.
 func setAccount(name, value string) func(*chat.PushCredential) {
@@ -97,144 +52,84 @@ func setAccount(name, value string) func(*chat.PushCredential) {
 	}
 }
 
-func send(t testing.TB, a push.Adapter, n push.Notification) push.Result {
-	t.Helper()
-	got := a.Send(context.Background(), []*push.Notification{&n})
-	if len(got) != 1 {
-		t.Fatalf("%d attempts of one notification", len(got))
-	}
-	return got[0].Result
-}
-
-func want(t testing.TB, name string, got push.Result, class push.Class, code string) {
-	t.Helper()
-	if got.Class != class || got.Code != code {
-		t.Errorf("%s: %s %s, want %s %s", name, got.Class, got.Code, class, code)
-	}
-}
-
-func TestExample(t *testing.T) {
+func TestReceived(t *testing.T) {
 	t.Parallel()
-	var seen []string
-	w := newWorld(t, pushtest.Options{Seen: func(r *http.Request, body string) {
-		hide := map[string]string{}
-		if token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
-			hide[token] = "token"
+	r := provider.Received(t, "received.txt", "received-token.txt", golden.Options{
+		Credential: func(c *chat.PushCredential) { c.Fields["channelId"], c.Fields["showBadge"] = "chat", "1" },
+	}, nil, func(r *golden.Rig) map[string]string {
+		seen := r.Seen()
+		form, err := url.ParseQuery(seen[0].Body)
+		if err != nil {
+			t.Fatal(err)
 		}
-		if form, err := url.ParseQuery(body); err == nil && form.Has("assertion") {
-			hide[form.Get("assertion")] = "assertion"
+		_, project, _ := strings.Cut(seen[1].Request.URL.Path, "/projects/")
+		return map[string]string{
+			form.Get("assertion"): "assertion", strings.TrimSuffix(project, "/messages:send"): "project", provider.Token(seen[1]): "token",
 		}
-		if _, project, ok := strings.Cut(r.URL.Path, "/projects/"); ok {
-			hide[strings.TrimSuffix(project, "/messages:send")] = "project"
-		}
-		seen = append(seen, r.Proto+"\n"+golden.Received(r, body, hide))
-	}})
-	a := w.adapter(t, func(c *chat.PushCredential) { c.Fields["channelId"], c.Fields["showBadge"] = "chat", "1" }, line.Options{})
+	})
 	n := golden.Example(t, phone)
-	got := send(t, a, n)
-	want(t, "example", got, push.Accepted, "200")
-	if !strings.HasPrefix(got.ID, "projects/parley-") || !strings.Contains(got.ID, "/messages/0:") {
-		t.Errorf("%+v", got)
+	if got := r.Sim.Screen(phone)[0]; got.Key != n.UID.String() || !strings.HasPrefix(got.ID, "projects/parley-") || !strings.Contains(got.ID, "/messages/0:") {
+		t.Errorf("the phone shows %+v", got)
 	}
-	if len(seen) != 2 {
-		t.Fatalf("%d requests", len(seen))
-	}
-	golden.CheckText(t, "received-token.txt", seen[0])
-	golden.CheckText(t, "received.txt", seen[1])
-
-	screen := w.Screen(phone)
-	if len(screen) != 1 || screen[0].Title != n.Title || screen[0].Body != n.Body || screen[0].Data != n.Data || screen[0].Badge != 5 ||
-		screen[0].Key != n.UID.String() || !screen[0].Expires.Equal(n.Expires) || screen[0].Silent {
-		t.Errorf("the phone shows %+v", screen)
-	}
-
-	// What is shown stays one: a request whose answer is lost is made again.
-	mend := w.Fail(pushtest.Fault{Lost: true})
-	want(t, "lost", send(t, a, n), push.Retry, "transport")
-	mend()
-	n.Body = "the same, later"
-	want(t, "again", send(t, a, n), push.Accepted, "200")
-	if screen := w.Screen(phone); len(screen) != 1 || screen[0].Body != n.Body || len(w.Log(phone)) != 3 {
-		t.Errorf("the phone shows %+v", screen)
-	}
-
-	silent := golden.With(t, phone, `{}`)
-	silent.Silent, silent.Title, silent.Body = true, "", ""
-	want(t, "silent", send(t, a, silent), push.Accepted, "200")
+	n.Body = strings.Repeat("é\"", 3000)
+	golden.Want(t, "long", r.Try(n).Result, push.Accepted, "200")
 	recall := golden.With(t, phone, `{}`)
 	recall.Type, recall.Removes = push.Recall, chat.NewUID(golden.Now.UnixMilli()-60_000, chat.Direct, 1, 7)
-	want(t, "recall", send(t, a, recall), push.Accepted, "200")
-	long := golden.Example(t, phone)
-	long.Body = strings.Repeat("é\"", 3000)
-	want(t, "long", send(t, a, long), push.Accepted, "200")
-	log := w.Log(phone)
-	if last := log[len(log)-2]; last.Removes != recall.Removes.String() || last.Key != last.Removes || !log[len(log)-3].Silent {
-		t.Errorf("%+v", log)
+	golden.Want(t, "recall", r.Try(recall).Result, push.Accepted, "200")
+	if got := r.Sim.Screen(phone); got[len(got)-1].Key != recall.Removes.String() {
+		t.Errorf("the phone shows %+v", got)
 	}
-	if s := w.Stats(); s.Protocol1 != 0 || s.Conns != 1 || s.Auths != 1 {
+	if s := r.Sim.Stats(); s.Protocol1 != 0 || s.Conns != 1 || s.Auths != 1 {
 		t.Errorf("%+v", s)
 	}
-}
-
-// TestCodes has each of Google's codes come from the simulator.
-func TestCodes(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, pushtest.Options{})
-	a := w.adapter(t, nil, line.Options{})
-	for code, r := range classes {
-		mend := w.Fail(pushtest.Fault{Code: code})
-		class := r.Class
-		if class == push.AuthRefresh {
-			class = push.ConfigHalt // the second time
-		}
-		got := send(t, a, golden.Example(t, phone))
-		want(t, code, got, class, code)
-		if got.After != r.After || got.Unknown {
-			t.Errorf("%s: %+v", code, got)
-		}
-		mend()
-	}
-	want(t, "afterwards", send(t, a, golden.Example(t, phone)), push.Accepted, "200")
 }
 
 // TestProvoked brings about what can be.
 func TestProvoked(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, pushtest.Options{Strict: true})
+	w := provider.Start(t, golden.Options{Sim: pushtest.Options{Strict: true}})
 	to := func(name string, a push.Adapter, token string, class push.Class, code string) {
 		t.Helper()
-		want(t, name, send(t, a, golden.Example(t, token)), class, code)
+		golden.Want(t, name, golden.Try(a, golden.Example(t, token)).Result, class, code)
 	}
-	a := w.adapter(t, nil, line.Options{})
+	a := w.Adapter
 	to("stranger", a, "nobody:knows", push.TokenDead, "INVALID_ARGUMENT")
 	to("no token", a, "not a token", push.TokenDead, "INVALID_ARGUMENT")
 	to("none", a, "", push.PayloadBad, "token")
-	w.Register(pushtest.Phone{Token: "gone"})
-	w.Remove("gone")
+	w.Sim.Register(pushtest.Phone{Token: "gone"})
+	w.Sim.Remove("gone")
 	to("removed", a, "gone", push.TokenDead, "UNREGISTERED")
 	n := golden.Example(t, phone)
 	n.Expires = golden.Now
-	want(t, "too late", send(t, a, n), push.PayloadBad, "expired")
-	to("another project", w.adapter(t, setAccount("project_id", "other"), line.Options{}), phone, push.ConfigHalt, "http 403")
-	to("another account", w.adapter(t, setAccount("client_email", "other@example.com"), line.Options{}), phone, push.ConfigHalt, "oauth invalid_grant")
-	to("another key id", w.adapter(t, setAccount("private_key_id", "other"), line.Options{}), phone, push.ConfigHalt, "oauth invalid_grant")
-	to("another key", w.adapter(t, setAccount("private_key", pemOf(t, newKey(t))), line.Options{}), phone, push.ConfigHalt, "oauth invalid_grant")
+	golden.Want(t, "too late", golden.Try(a, n).Result, push.PayloadBad, "expired")
+	to("a key in the older form", w.With(t, w.Roots, func(c *chat.PushCredential) {
+		var acc account
+		if !push.ReadJSON([]byte(c.Fields["serviceAccount"]), &acc) {
+			t.Fatal("no account")
+		}
+		der := x509.MarshalPKCS1PrivateKey(parseKey(acc.PrivateKey))
+		setAccount("private_key", string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: der})))(c)
+	}), phone, push.Accepted, "200")
+	to("another project", w.With(t, w.Roots, setAccount("project_id", "other")), phone, push.ConfigHalt, "http 403")
+	to("another account", w.With(t, w.Roots, setAccount("client_email", "other@example.com")), phone, push.ConfigHalt, "oauth invalid_grant")
+	to("another key id", w.With(t, w.Roots, setAccount("private_key_id", "other")), phone, push.ConfigHalt, "oauth invalid_grant")
+	to("another key", w.With(t, w.Roots, setAccount("private_key", pemOf(t, newKey(t)))), phone, push.ConfigHalt, "oauth invalid_grant")
 
 	// Messages with a key are let through a few at a time, and all but so many a
 	// minute.
-	w.Register(pushtest.Phone{Token: "busy"})
+	w.Sim.Register(pushtest.Phone{Token: "busy"})
 	class := map[push.Class]int{}
 	for range 30 {
-		class[send(t, a, golden.Example(t, "busy")).Class]++
+		class[golden.Try(a, golden.Example(t, "busy")).Class]++
 	}
-	w.Register(pushtest.Phone{Token: "storm"})
+	w.Sim.Register(pushtest.Phone{Token: "storm"})
 	for range 250 {
-		class[send(t, a, golden.With(t, "storm", `{}`)).Class]++
+		class[golden.Try(a, golden.With(t, "storm", `{}`)).Class]++
 	}
 	if class[push.Accepted] != 20+240 || class[push.RetryAfter] != 10+10 {
 		t.Errorf("%v", class)
 	}
-	w.pass(3 * time.Minute)
+	w.Pass(3 * time.Minute)
 	to("later", a, "busy", push.Accepted, "200")
 	to("no more", a, "busy", push.RetryAfter, "QUOTA_EXCEEDED")
 }
@@ -257,165 +152,40 @@ func pemOf(t testing.TB, key *rsa.PrivateKey) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 }
 
-// together are so many notifications at once, each to a phone of its own.
-func together(t testing.TB, a push.Adapter, n int) []push.Result {
-	t.Helper()
-	results := make([]push.Result, n)
-	var wg sync.WaitGroup
-	for i := range n {
-		wg.Go(func() {
-			n := golden.Example(t, fmt.Sprint("phone-", i))
-			results[i] = send(t, a, n)
-		})
-	}
-	wg.Wait()
-	return results
-}
-
+// However long an access token is good for is said, and if nothing is said, one does
+// for all.
 func TestToken(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, pushtest.Options{Strangers: true})
-	a := w.adapter(t, nil, line.Options{})
-	all := func(name string, made int) {
-		t.Helper()
-		for i, got := range together(t, a, 100) {
-			want(t, fmt.Sprint(name, " ", i), got, push.Accepted, "200")
-		}
-		if s := w.Stats(); s.Auths != made || s.Conns != 1 {
-			t.Errorf("%s: %d access tokens, want %d; %d connections", name, s.Auths, made, s.Conns)
-		}
-	}
-	all("at first", 1)
-	w.pass(54 * time.Minute)
-	all("still good", 1)
-	w.pass(time.Minute)
-	all("renewed", 2)
-	w.Revoke()
-	all("revoked", 3)
-	w.Fail(pushtest.Fault{Revoke: true, Skip: 30, Times: 1})
-	all("revoked meanwhile", 4)
-	w.Mend()
-
-	// Who cannot be asked for one is asked again, and so is who is busy.
-	down := func(name string, f pushtest.Fault, class push.Class, code string) push.Result {
-		t.Helper()
-		w.Revoke()
-		f.Auth = true
-		mend := w.Fail(f)
-		defer mend()
-		requests := w.Stats().Requests
-		got := send(t, a, golden.Example(t, phone))
-		want(t, name, got, class, code)
-		if n := w.Stats().Requests - requests; n > 1 {
-			t.Errorf("%s: %d requests", name, n)
-		}
-		return got
-	}
-	down("reset", pushtest.Fault{Reset: true}, push.Retry, "transport")
-	down("bad gateway", pushtest.Fault{Status: 502, Body: "<html>"}, push.Retry, "oauth http 502")
-	down("empty", pushtest.Fault{Status: 200}, push.Retry, "oauth unreadable")
-	down("nothing in it", pushtest.Fault{Status: 200, Body: `{"access_token":""}`}, push.Retry, "oauth unreadable")
-	down("what no header takes", pushtest.Fault{Status: 200, Body: `{"access_token":"a\nb"}`}, push.Retry, "oauth unreadable")
-	if got := down("busy", pushtest.Fault{Status: 503, Header: map[string]string{"Retry-After": "7"}}, push.RetryAfter, "oauth http 503"); got.After != 7*time.Second {
-		t.Errorf("after %s", got.After)
-	}
-	down("refused", pushtest.Fault{Code: "invalid_grant"}, push.ConfigHalt, "oauth invalid_grant")
-	down("refused oddly", pushtest.Fault{Status: 400, Body: `{"error":{"code":400}}`}, push.ConfigHalt, "oauth http 400")
-	down("unauthorized", pushtest.Fault{Code: "invalid_client"}, push.ConfigHalt, "oauth invalid_client")
-	down("elsewhere", pushtest.Fault{Status: 302, Header: map[string]string{"Location": "/token"}}, push.ConfigHalt, "oauth http 302")
-	want(t, "afterwards", send(t, a, golden.Example(t, phone)), push.Accepted, "200")
-
-	// However long it is good for is said, and if nothing is said, one does for all.
+	w := provider.Start(t, golden.Options{})
 	for _, said := range []string{"", `,"expires_in":"3599"`, `,"expires_in":0`, `,"expires_in":null`} {
-		w.Revoke()
-		w.pass(2 * time.Hour)
-		given := w.Stats().Auths
-		w.Fail(pushtest.Fault{Auth: true, Status: 200, Body: `{"access_token":"any"` + said + `}`})
-		w.Fail(pushtest.Fault{Status: 200, Body: `{"name":"x"}`})
+		w.Sim.Revoke()
+		w.Pass(2 * time.Hour)
+		given := w.Sim.Stats().Auths
+		w.Sim.Fail(pushtest.Fault{Auth: true, Status: 200, Body: `{"access_token":"any"` + said + `}`})
+		w.Sim.Fail(pushtest.Fault{Status: 200, Body: `{"name":"x"}`})
 		for range 3 {
-			want(t, "for how long"+said, send(t, a, golden.With(t, phone, `{}`)), push.Accepted, "200")
+			golden.Want(t, "for how long"+said, w.Try(golden.With(t, phone, `{}`)).Result, push.Accepted, "200")
 		}
-		w.Mend()
-		if n := w.Stats().Auths - given; n != 1 {
+		w.Sim.Mend()
+		if n := w.Sim.Stats().Auths - given; n != 1 {
 			t.Errorf("%s: %d access tokens for three", said, n)
 		}
 	}
 
 	// One that is good for nothing is exchanged at once.
-	w.pass(time.Hour)
-	given := w.Stats().Auths
-	w.Fail(pushtest.Fault{Auth: true, Times: 1, Status: 200, Body: `{"access_token":"void","expires_in":10}`})
-	want(t, "void", send(t, a, golden.Example(t, phone)), push.Accepted, "200")
-	if n := w.Stats().Auths - given; n != 2 {
+	w.Pass(time.Hour)
+	given := w.Sim.Stats().Auths
+	w.Sim.Fail(pushtest.Fault{Auth: true, Times: 1, Status: 200, Body: `{"access_token":"void","expires_in":10}`})
+	golden.Want(t, "void", w.Try(golden.Example(t, phone)).Result, push.Accepted, "200")
+	if n := w.Sim.Stats().Auths - given; n != 2 {
 		t.Errorf("%d access tokens", n)
 	}
-}
-
-func TestTransport(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, pushtest.Options{})
-	a := w.adapter(t, nil, line.Options{Timeout: 5 * time.Second})
-	// With a provider of its own for each: what it gave up may arrive later.
-	slow := func() (*world, push.Adapter) {
-		w := newWorld(t, pushtest.Options{})
-		return w, w.adapter(t, nil, line.Options{Timeout: 200 * time.Millisecond})
-	}
-	want(t, "before", send(t, a, golden.Example(t, phone)), push.Accepted, "200")
-	dead := `{"error":{"code":404,"details":[{"@type":"type.googleapis.com/google.firebase.fcm.v1.FcmError","errorCode":"UNREGISTERED"}]}}`
-	for name, c := range map[string]struct {
-		fault pushtest.Fault
-		class push.Class
-		code  string
-		after time.Duration
-	}{
-		"hang":              {pushtest.Fault{Hang: true}, push.Retry, "timeout", 0},
-		"drip":              {pushtest.Fault{Status: 404, Drip: true, Body: dead}, push.Retry, "timeout", 0},
-		"reset":             {pushtest.Fault{Reset: true}, push.Retry, "transport", 0},
-		"lost":              {pushtest.Fault{Lost: true}, push.Retry, "transport", 0},
-		"truncated":         {pushtest.Fault{Status: 404, Body: dead[:len(dead)-4]}, push.ConfigHalt, "http 404", 0},
-		"flood":             {pushtest.Fault{Status: 404, Body: strings.Repeat(" ", line.MaxAnswer) + dead}, push.ConfigHalt, "http 404", 0},
-		"a path":            {pushtest.Fault{Status: 404, Body: "<html>"}, push.ConfigHalt, "http 404", 0},
-		"bad gateway":       {pushtest.Fault{Status: 502, Body: "<html>Bad gateway</html>"}, push.Retry, "http 502", 0},
-		"empty 200":         {pushtest.Fault{Status: 200}, push.Retry, "unreadable", 0},
-		"truncated 200":     {pushtest.Fault{Status: 200, Body: `{"name":"proj`}, push.Retry, "unreadable", 0},
-		"redirect":          {pushtest.Fault{Status: 307, Header: map[string]string{"Location": w.address}}, push.ConfigHalt, "http 307", 0},
-		"busy":              {pushtest.Fault{Status: 503, Header: map[string]string{"Retry-After": "7"}, Body: "<html>"}, push.RetryAfter, "http 503", 7 * time.Second},
-		"busy until":        {pushtest.Fault{Status: 503, Header: map[string]string{"Retry-After": "Fri, 15 Jan 2027 08:00:30 GMT", "Date": "Fri, 15 Jan 2027 08:00:00 GMT"}}, push.RetryAfter, "http 503", 30 * time.Second},
-		"too many, by html": {pushtest.Fault{Status: 429, Body: "<html>"}, push.RetryAfter, "http 429", 0},
-		"a wall":            {pushtest.Fault{Status: 403, Body: "<html>"}, push.ConfigHalt, "http 403", 0},
-	} {
-		w, a := w, a
-		if c.code == "timeout" {
-			w, a = slow()
-		}
-		requests := w.Stats().Requests
-		mend := w.Fail(c.fault)
-		got, sent := send(t, a, golden.Example(t, phone)), 1
-		for ; c.code == "timeout" && w.Stats().Requests == requests && sent < 100; sent++ {
-			got = send(t, a, golden.Example(t, phone)) // its time was over on the way
-		}
-		mend()
-		want(t, name, got, c.class, c.code)
-		if got.After != c.after {
-			t.Errorf("%s: after %s", name, got.After)
-		}
-		least, most := 1, sent
-		if name == "a wall" {
-			least, most = 2, 2 // with another access token
-		}
-		if n := w.Stats().Requests - requests; n < least || n > most {
-			t.Errorf("%s: %d requests, sent %d", name, n, sent)
-		}
-	}
-	want(t, "afterwards", send(t, a, golden.Example(t, phone)), push.Accepted, "200")
-	untrusted := w.adapter(t, nil, line.Options{Roots: x509.NewCertPool()})
-	want(t, "somebody else", send(t, untrusted, golden.Example(t, phone)), push.Retry, "certificate")
 }
 
 // TestHTTP1 has a relay that speaks nothing newer, in the clear on this machine.
 func TestHTTP1(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, pushtest.Options{Strangers: true})
+	w := provider.Start(t, golden.Options{Sim: pushtest.Options{Strangers: true}})
 	relay := &http.Server{Handler: w.Sim}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -427,11 +197,9 @@ func TestHTTP1(t *testing.T) {
 		relay.Close()
 		wg.Wait()
 	})
-	a := w.adapter(t, func(c *chat.PushCredential) { c.BaseURL = "http://" + ln.Addr().String() + "/" }, line.Options{})
-	for i, got := range together(t, a, 100) {
-		want(t, fmt.Sprint(i), got, push.Accepted, "200")
-	}
-	if s := w.Stats(); s.Protocol1 != 101 {
+	a := w.With(t, w.Roots, func(c *chat.PushCredential) { c.BaseURL = "http://" + ln.Addr().String() + "/" })
+	golden.Want(t, "in the clear", golden.Try(a, w.Example(phone)).Result, push.Accepted, "200")
+	if s := w.Sim.Stats(); s.Protocol1 != 2 {
 		t.Errorf("%+v", s)
 	}
 }
@@ -440,15 +208,15 @@ func TestHTTP1(t *testing.T) {
 // the last of each collapse key, of four keys at most.
 func TestAway(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, pushtest.Options{})
-	a := w.adapter(t, nil, line.Options{})
+	w := provider.Start(t, golden.Options{})
+	a := w.Adapter
 	tell := func(body, key string, lifetime time.Duration) {
 		t.Helper()
 		n := golden.With(t, phone, `{}`)
-		n.Body, n.Expires, n.Ext.FCM.CollapseKey = body, w.now().Add(lifetime), key
-		want(t, body, send(t, a, n), push.Accepted, "200")
+		n.Body, n.Expires, n.Ext.FCM.CollapseKey = body, w.Now().Add(lifetime), key
+		golden.Want(t, body, golden.Try(a, n).Result, push.Accepted, "200")
 	}
-	w.Disconnect(phone)
+	w.Sim.Disconnect(phone)
 	tell("plain", "", time.Hour)
 	tell("short", "", time.Minute)
 	for i := range 6 {
@@ -457,11 +225,11 @@ func TestAway(t *testing.T) {
 	tell("key 4 again", "4", time.Hour)
 	silent := golden.With(t, phone, `{}`)
 	silent.Silent = true
-	want(t, "silent", send(t, a, silent), push.Accepted, "200")
-	w.pass(2 * time.Minute)
-	w.Connect(phone)
+	golden.Want(t, "silent", golden.Try(a, silent).Result, push.Accepted, "200")
+	w.Pass(2 * time.Minute)
+	w.Sim.Connect(phone)
 	var got []string
-	for _, n := range w.Log(phone) {
+	for _, n := range w.Sim.Log(phone) {
 		got = append(got, n.Body)
 	}
 	if strings.Join(got, ", ") != "plain, key 2, key 3, key 5, key 4 again" {
@@ -471,47 +239,48 @@ func TestAway(t *testing.T) {
 
 func TestCheck(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, pushtest.Options{Strangers: true, Seen: func(r *http.Request, body string) {
-		if r.URL.Path != "/token" && !strings.Contains(body, `"validate_only":true`) {
-			t.Errorf("asked to send %s", body)
-		}
-	}})
+	w := provider.Start(t, golden.Options{Sim: pushtest.Options{Strangers: true}})
 	check := func(name string, change func(*chat.PushCredential), class push.Class, code string) {
 		t.Helper()
-		want(t, name, w.adapter(t, change, line.Options{}).Check(context.Background()), class, code)
+		golden.Want(t, name, w.With(t, w.Roots, change).Check(context.Background()), class, code)
 	}
 	check("good", nil, push.Accepted, "INVALID_ARGUMENT")
 	check("another project", setAccount("project_id", "other"), push.ConfigHalt, "http 403")
 	check("another key", setAccount("private_key", pemOf(t, newKey(t))), push.ConfigHalt, "oauth invalid_grant")
-	w.Fail(pushtest.Fault{Code: "SENDER_ID_MISMATCH"})
+	w.Sim.Fail(pushtest.Fault{Code: "SENDER_ID_MISMATCH"})
 	check("another sender", nil, push.Accepted, "SENDER_ID_MISMATCH")
-	w.Mend()
-	w.Fail(pushtest.Fault{Code: "UNAVAILABLE"})
+	w.Sim.Mend()
+	w.Sim.Fail(pushtest.Fault{Code: "UNAVAILABLE"})
 	check("unavailable", nil, push.Retry, "UNAVAILABLE")
-	if w.Stats().Taken != 0 {
+	for _, q := range w.Seen() {
+		if q.Request.URL.Path != "/token" && !strings.Contains(q.Body, `"validate_only":true`) {
+			t.Errorf("asked to send %s", q.Body)
+		}
+	}
+	if w.Sim.Stats().Taken != 0 {
 		t.Error("somebody was notified")
 	}
 }
 
 func TestNew(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, pushtest.Options{})
+	w := provider.Start(t, golden.Options{})
 	for name, change := range map[string]func(*chat.PushCredential){
 		"no JSON":    func(c *chat.PushCredential) { c.Fields["serviceAccount"] = "hush" },
 		"no project": setAccount("project_id", ""),
 		"no email":   setAccount("client_email", ""),
 		"no key":     setAccount("private_key", "hush"),
 	} {
-		p := w.Credential(w.address)
+		p := w.Sim.Credential(w.Credential.BaseURL)
 		change(&p)
-		_, err := New(&p, line.Options{}, w.now)
+		_, err := New(&p, line.Options{}, w.Now)
 		e, ok := errors.AsType[*chat.Error](err)
 		if !ok || e.Field != "serviceAccount" || strings.Contains(err.Error(), "hush") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	c := w.Credential("")
-	a, err := New(&c, line.Options{}, w.now)
+	c := w.Sim.Credential("")
+	a, err := New(&c, line.Options{}, w.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -519,42 +288,22 @@ func TestNew(t *testing.T) {
 	if got := a.(*adapter); got.caller.Address != "https://fcm.googleapis.com" || got.tokens != "https://oauth2.googleapis.com/token" {
 		t.Errorf("%s, %s", got.caller.Address, got.tokens)
 	}
-	if a.Batch() != 1 {
-		t.Error("Google takes one at a time")
-	}
 }
 
 // TestSimulatorRefuses changes one thing of a good request after the other: a
 // simulator that takes what Google does not would hide what is wrong with us.
 func TestSimulatorRefuses(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, pushtest.Options{})
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: w.server.Roots}}}
-	t.Cleanup(client.CloseIdleConnections)
+	w := provider.Start(t, golden.Options{})
 	var acc account
-	if !push.ReadJSON([]byte(w.Credential("").Fields["serviceAccount"]), &acc) {
+	if !push.ReadJSON([]byte(w.Sim.Credential("").Fields["serviceAccount"]), &acc) {
 		t.Fatal("no account")
 	}
 	key := parseKey(acc.PrivateKey)
 	do := func(method, path string, header map[string]string, body string) (int, string) {
 		t.Helper()
-		req, err := http.NewRequest(method, w.address+path, strings.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for k, v := range header {
-			req.Header.Set(k, v)
-		}
-		res, err := client.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer res.Body.Close()
-		text, err := io.ReadAll(res.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return res.StatusCode, string(text)
+		a := w.Ask(t, push.Request{Method: method, Path: path, Header: header, Body: []byte(body)})
+		return a.Status, string(a.Body)
 	}
 
 	// Access tokens.
@@ -611,7 +360,7 @@ func TestSimulatorRefuses(t *testing.T) {
 			t.Errorf("%s: %d %s", name, status, body)
 		}
 	}
-	for name, change := range map[string]func(*assertion){"nothing": func(*assertion) {}, "its own address": claim("aud", w.address+"/token")} {
+	for name, change := range map[string]func(*assertion){"nothing": func(*assertion) {}, "its own address": claim("aud", w.Credential.BaseURL+"/token")} {
 		if status, body := give(change); status != 200 {
 			t.Errorf("%s: %d %s", name, status, body)
 		}

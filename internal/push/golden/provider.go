@@ -45,6 +45,7 @@ type Provider struct {
 	// Otherwise are the faults whose outcome is another than with most.
 	Otherwise map[string]Outcome
 	HTTP2     bool // nothing else is spoken
+	Shared    bool // all requests share few connections
 
 	Speaks   bool          // it has silent notifications
 	Once     bool          // it is given each message once, and says when it has it already
@@ -248,14 +249,15 @@ func (o Outcome) Is(t testing.TB, name string, a push.Result) {
 func (r *Rig) bearers() int {
 	all := map[string]bool{}
 	for _, q := range r.Seen() {
-		if b := r.p.bearer(q); b != "" {
+		if b := r.p.Token(q); b != "" {
 			all[b] = true
 		}
 	}
 	return len(all)
 }
 
-func (p Provider) bearer(q Seen) string {
+// Token is the access token that the request came with.
+func (p Provider) Token(q Seen) string {
 	if p.Bearer != nil {
 		return p.Bearer(q)
 	}
@@ -270,6 +272,14 @@ func (p Provider) All(t *testing.T) {
 	t.Run("shown", p.Shown)
 	t.Run("connections", p.Connections)
 	t.Run("unsent", p.Unsent)
+}
+
+// protocols are those that are spoken: whether they are HTTP/1.
+func (p Provider) protocols() []bool {
+	if p.HTTP2 {
+		return []bool{false}
+	}
+	return []bool{false, true}
 }
 
 // Faults are what goes wrong on the way, and what follows. None of it says anything
@@ -307,15 +317,11 @@ func (p Provider) Faults(t *testing.T) {
 			t.Errorf("there is no fault %q", name)
 		}
 	}
-	both := []bool{false, true}
-	if p.HTTP2 {
-		both = both[:1]
-	}
 	for name, c := range faults {
 		if o, other := p.Otherwise[name]; other {
 			c.Outcome = o
 		}
-		for _, old := range both {
+		for _, old := range p.protocols() {
 			t.Run(name+map[bool]string{true: ", HTTP/1"}[old], func(t *testing.T) {
 				t.Parallel()
 				o := Options{Sim: pushtest.Options{HTTP1: old}}
@@ -396,17 +402,22 @@ func (p Provider) Access(t *testing.T) {
 			t.Errorf("access tokens were asked for %d times, want %d", got, want)
 		}
 	}
-	t.Run("many", func(t *testing.T) {
-		t.Parallel()
-		r := p.Start(t, Options{})
-		r.together(t, senders)
-		count(t, r, 1)
-		for i := range senders {
-			if got := r.Sim.Screen(fmt.Sprintf(r.p.Many, i+1)); len(got) != 1 {
-				t.Errorf("phone %d shows %d", i, len(got))
+	for _, old := range p.protocols() {
+		t.Run("many"+map[bool]string{true: ", HTTP/1"}[old], func(t *testing.T) {
+			t.Parallel()
+			r := p.Start(t, Options{Sim: pushtest.Options{HTTP1: old}})
+			r.together(t, senders)
+			count(t, r, 1)
+			for i := range senders {
+				if got := r.Sim.Screen(fmt.Sprintf(r.p.Many, i+1)); len(got) != 1 {
+					t.Errorf("phone %d shows %d", i, len(got))
+				}
 			}
-		}
-	})
+			if s := r.Sim.Stats(); p.Shared && !old && s.Conns != 1 || s.Open > 256 {
+				t.Errorf("%d connections, %d open", s.Conns, s.Open)
+			}
+		})
+	}
 	t.Run("not let in", func(t *testing.T) {
 		t.Parallel()
 		r := p.Start(t, Options{Credential: p.Spoil})
@@ -455,6 +466,13 @@ func (p Provider) Access(t *testing.T) {
 	t.Run("renewed", func(t *testing.T) {
 		t.Parallel()
 		r := p.Start(t, Options{})
+		holder, ok := r.Adapter.(push.PassHolder)
+		if !ok {
+			t.Fatal("it does not say how old its access token is")
+		}
+		if age, has := holder.PassAge(); has {
+			t.Errorf("none is there yet, and it is %s old", age)
+		}
 		for _, c := range []struct {
 			pass time.Duration
 			want int
@@ -464,6 +482,10 @@ func (p Provider) Access(t *testing.T) {
 				t.Errorf("%s %+v", a.Class, a)
 			}
 			count(t, r, c.want)
+		}
+		r.Pass(time.Minute)
+		if age, has := holder.PassAge(); !has || age != time.Minute {
+			t.Errorf("%s, %t after a minute", age, has)
 		}
 	})
 	if !p.Grants {
@@ -536,7 +558,7 @@ func (p Provider) Received(t *testing.T, name, auth string, o Options, change fu
 	seen := r.Seen()
 	last := seen[len(seen)-1]
 	mask := map[string]string{}
-	if b := p.bearer(last); b != "" && p.Life > 0 {
+	if b := p.Token(last); b != "" && p.Life > 0 {
 		mask[b] = "access token"
 	}
 	if hide != nil {
@@ -624,10 +646,7 @@ func (p Provider) Shown(t *testing.T) {
 // is answered.
 func (p Provider) Connections(t *testing.T) {
 	t.Parallel()
-	for _, old := range []bool{false, true} {
-		if old && p.HTTP2 {
-			continue
-		}
+	for _, old := range p.protocols() {
 		r := p.Start(t, Options{Sim: pushtest.Options{HTTP1: old}})
 		for i := range 20 {
 			mend := func() {}
