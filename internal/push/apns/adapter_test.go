@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -33,68 +32,33 @@ import (
 	"github.com/parleychat/parley/internal/push/pushtest"
 )
 
-// A world is the simulator, served, and the time that it and the adapter go by.
-type world struct {
-	*pushtest.Sim
-	server  *pushtest.Server
-	address string
-	clock   atomic.Int64 // ms behind golden.Now
-}
+// provider is one whose credential says what it is for; bare says nothing.
+var (
+	provider = golden.Provider{
+		Sim: pushtest.NewAPNs, New: New, HTTP2: true, Shared: true, Speaks: true, Badge: true,
+		Phone: pushtest.Phone{Token: token, Package: "com.example.app", Environment: chat.Production}, Many: "%064x",
+		Set:   func(c *chat.PushCredential) { c.Environment, c.Package = chat.Production, "com.example.app" },
+		Spoil: func(c *chat.PushCredential) { c.Fields["teamId"] = "ABCDE12345" },
+		Life:  renewal, Least: least,
+		Otherwise: map[string]golden.Outcome{
+			// Apple says nothing when all is well.
+			"cut short": good, "says nothing": good, "says too much": good, "a page of 200": good,
+			// The provider token is new: Apple takes no newer one yet.
+			"a page of 403": {Class: push.Retry, Code: "http 403"},
+		},
+	}
+	bare = func() golden.Provider {
+		p := provider
+		p.Set = nil
+		return p
+	}()
+	good = golden.Outcome{Class: push.Accepted, Code: "200"}
+)
 
-func (w *world) now() time.Time {
-	return golden.Now.Add(time.Duration(w.clock.Load()) * time.Millisecond)
-}
-
-func (w *world) pass(d time.Duration) { w.clock.Add(d.Milliseconds()) }
-
-func newWorld(t testing.TB, o pushtest.Options) *world {
-	t.Helper()
-	w := &world{}
-	if o.Now == nil {
-		o.Now = w.now
-	}
-	w.Sim = pushtest.NewAPNs(o)
-	var err error
-	if w.server, err = pushtest.NewServer(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(w.server.Close)
-	if w.address, err = w.server.Serve(w.Sim, "127.0.0.1:0"); err != nil {
-		t.Fatal(err)
-	}
-	w.Register(pushtest.Phone{Token: token, Package: "com.example.app", Environment: chat.Production})
-	return w
-}
-
-// adapter is one with the simulator's credential, after these changes to it.
-func (w *world) adapter(t testing.TB, change func(*chat.PushCredential), o line.Options) push.Adapter {
-	t.Helper()
-	c := w.Credential(w.address)
-	if change != nil {
-		change(&c)
-	}
-	if err := c.Check(); err != nil {
-		t.Fatal(err)
-	}
-	if o.Roots == nil {
-		o.Roots = w.server.Roots
-	}
-	a, err := New(&c, o, w.now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(a.Close)
-	return a
-}
-
-func send(t testing.TB, a push.Adapter, n push.Notification) push.Result {
-	t.Helper()
-	got := a.Send(context.Background(), []*push.Notification{&n})
-	if len(got) != 1 {
-		t.Fatalf("%d attempts of one notification", len(got))
-	}
-	return got[0].Result
-}
+func TestMain(m *testing.M)          { provider.Main(m) }
+func TestProvider(t *testing.T)      { provider.All(t) }
+func TestProvoke(t *testing.T)       { provider.Provoke(t, classes) }
+func BenchmarkProvider(b *testing.B) { provider.Bench(b) }
 
 // first is the token of the phone that every world has.
 func first(t testing.TB) push.Notification {
@@ -103,212 +67,129 @@ func first(t testing.TB) push.Notification {
 	return n
 }
 
-func want(t testing.TB, name string, got push.Result, class push.Class, code string) {
-	t.Helper()
-	if got.Class != class || got.Code != code {
-		t.Errorf("%s: %s %s, want %s %s", name, got.Class, got.Code, class, code)
-	}
-}
-
-func TestExample(t *testing.T) {
+func TestReceived(t *testing.T) {
 	t.Parallel()
-	var seen []string
-	hide := map[string]string{}
-	w := newWorld(t, pushtest.Options{Seen: func(r *http.Request, body string) {
-		hide[strings.TrimPrefix(r.Header.Get("Authorization"), "bearer ")] = "token"
-		seen = append(seen, r.Proto+"\n"+golden.Received(r, body, hide))
-	}})
-	a := w.adapter(t, nil, line.Options{})
-	got := send(t, a, first(t))
-	want(t, "example", got, push.Accepted, "200")
-	if got.ID != "f178e2e2-5f6d-8bd3-a0c9-b918fa39a4aa" || got.Environment != chat.NoEnvironment {
-		t.Errorf("%+v", got)
-	}
-	if len(seen) != 1 {
-		t.Fatalf("%d requests", len(seen))
-	}
-	golden.CheckText(t, "received.txt", seen[0])
-
-	n := first(t)
-	screen := w.Screen(token)
-	if len(screen) != 1 || screen[0].Title != n.Title || screen[0].Body != n.Body || screen[0].Data != n.Data || screen[0].Badge != 5 ||
-		screen[0].Key != "123456" || !screen[0].Expires.Equal(n.Expires) {
-		t.Errorf("the phone shows %+v", screen)
-	}
-
-	// What is shown stays one: a request whose answer is lost is made again.
-	mend := w.Fail(pushtest.Fault{Lost: true})
-	want(t, "lost", send(t, a, n), push.Retry, "transport")
-	mend()
-	n.Body = "the same, later"
-	want(t, "again", send(t, a, n), push.Accepted, "200")
-	if screen := w.Screen(token); len(screen) != 1 || screen[0].Body != n.Body || len(w.Log(token)) != 3 {
-		t.Errorf("the phone shows %+v", screen)
+	w := bare.Received(t, "received.txt", "", golden.Options{}, nil, nil)
+	if got := w.Sim.Screen(token)[0]; got.ID != "f178e2e2-5f6d-8bd3-a0c9-b918fa39a4aa" || got.Key != "123456" {
+		t.Errorf("the phone shows %+v", got)
 	}
 
 	// Everything that the renderings have is taken.
-	silent := golden.With(t, token, `{}`)
-	silent.Silent, silent.Title, silent.Body = true, "", ""
-	want(t, "silent", send(t, a, silent), push.Accepted, "200")
 	recall := golden.With(t, token, `{}`)
 	recall.Type, recall.Removes, recall.ContentAvailable = push.Recall, chat.NewUID(golden.Now.UnixMilli()-60_000, chat.Direct, 1, 7), true
-	want(t, "recall", send(t, a, recall), push.Accepted, "200")
+	good.Is(t, "recall", w.Try(recall).Result)
 	for _, level := range []string{"passive", "active", "time-sensitive", "critical"} {
-		want(t, level, send(t, a, golden.With(t, token, `{"pushConfigs":[{"APNs":{"interruption-level":"`+level+`"}}]}`)), push.Accepted, "200")
+		good.Is(t, level, w.Try(golden.With(t, token, `{"pushConfigs":[{"APNs":{"interruption-level":"`+level+`"}}]}`)).Result)
 	}
 	long := first(t)
 	long.Body = strings.Repeat("é\"", 3000)
-	want(t, "long", send(t, a, long), push.Accepted, "200")
-	if w.Stats().Protocol1 != 0 {
+	good.Is(t, "long", w.Try(long).Result)
+	if w.Sim.Stats().Protocol1 != 0 {
 		t.Error("HTTP/1")
 	}
-}
-
-// TestCodes has each of Apple's reasons come from the simulator.
-func TestCodes(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, pushtest.Options{})
-	a := w.adapter(t, func(c *chat.PushCredential) { c.Environment, c.Package = chat.Production, "com.example.app" }, line.Options{})
-	for code, r := range classes {
-		mend := w.Fail(pushtest.Fault{Code: code})
-		class := r.Class
-		if class == push.AuthRefresh {
-			class = push.Retry // the token is new: Apple takes no newer one yet
-		}
-		got := send(t, a, first(t))
-		want(t, code, got, class, code)
-		if got.Device != r.Device || got.Alert != r.Alert || got.Unknown {
-			t.Errorf("%s: %+v", code, got)
-		}
-		mend()
-	}
-	want(t, "afterwards", send(t, a, first(t)), push.Accepted, "200")
 }
 
 // TestProvoked brings about what can be.
 func TestProvoked(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, pushtest.Options{})
+	w := bare.Start(t, golden.Options{})
 	pass := func(name string, a push.Adapter, change func(*push.Notification), class push.Class, code string) push.Result {
 		t.Helper()
 		n := first(t)
 		if change != nil {
 			change(&n)
 		}
-		got := send(t, a, n)
-		want(t, name, got, class, code)
+		got := golden.Try(a, n).Result
+		golden.Want(t, name, got, class, code)
 		return got
 	}
-	a := w.adapter(t, nil, line.Options{})
+	a := w.With(t, w.Roots, nil)
 	to := func(token string) func(*push.Notification) {
 		return func(n *push.Notification) { n.To.Token = token }
 	}
 	other := strings.Repeat("ab", 32)
 	pass("stranger", a, to(other), push.TokenStrike, "BadDeviceToken")
-	w.Register(pushtest.Phone{Token: other, Package: "com.example.other"})
+	w.Sim.Register(pushtest.Phone{Token: other, Package: "com.example.other"})
 	pass("another app's", a, to(other), push.TokenStrike, "DeviceTokenNotForTopic")
-	pass("another topic", w.adapter(t, func(c *chat.PushCredential) { c.Fields["topic"] = "com.example.other" }, line.Options{}), to(other), push.Accepted, "200")
-	w.Remove(token)
+	pass("another topic", w.With(t, w.Roots, func(c *chat.PushCredential) { c.Fields["topic"] = "com.example.other" }), to(other), push.Accepted, "200")
+	w.Sim.Remove(token)
 	if got := pass("removed", a, nil, push.TokenDead, "Unregistered"); got.Since != golden.Now.UnixMilli() {
 		t.Errorf("dead since %d", got.Since)
 	}
-	w.Register(pushtest.Phone{Token: token})
+	w.Sim.Register(pushtest.Phone{Token: token})
 	// What a device says of itself is no reason to tell nobody any more.
 	pass("no topic", a, func(n *push.Notification) { n.To.Package = "" }, push.PayloadBad, "package")
 	pass("a topic that is none", a, func(n *push.Notification) { n.To.Package = "com/example" }, push.TokenStrike, "BadTopic")
-	mend := w.Fail(pushtest.Fault{Code: "TopicDisallowed"})
+	mend := w.Sim.Fail(pushtest.Fault{Code: "TopicDisallowed"})
 	pass("another team's topic", a, nil, push.TokenStrike, "TopicDisallowed")
 	for name, change := range map[string]func(*chat.PushCredential){
 		"another team's package": func(c *chat.PushCredential) { c.Package = "com.example.app" },
 		"the credential's topic": func(c *chat.PushCredential) { c.Fields["topic"] = "com.example.other" },
 	} {
-		pass(name, w.adapter(t, change, line.Options{}), nil, push.ConfigHalt, "TopicDisallowed")
+		pass(name, w.With(t, w.Roots, change), nil, push.ConfigHalt, "TopicDisallowed")
 	}
 	mend()
 	pass("no token", a, to("x"), push.PayloadBad, "token")
 	pass("too late", a, func(n *push.Notification) { n.Expires = golden.Now }, push.PayloadBad, "expired")
 
-	pass("another team", w.adapter(t, func(c *chat.PushCredential) { c.Fields["teamId"] = "ABCDE12345" }, line.Options{}), nil, push.ConfigHalt, "InvalidProviderToken")
-	pass("another key id", w.adapter(t, func(c *chat.PushCredential) { c.Fields["keyId"] = "ABCDE12345" }, line.Options{}), nil, push.ConfigHalt, "InvalidProviderToken")
-	pass("another key", w.adapter(t, func(c *chat.PushCredential) { c.Fields["p8"] = pemOf(t, newKey(t, elliptic.P256())) }, line.Options{}), nil, push.ConfigHalt, "InvalidProviderToken")
-	w.pass(55 * time.Second)
-	fast := w.adapter(t, nil, line.Options{})
-	w.Fail(pushtest.Fault{Reset: true, Times: 1})
+	pass("another team", w.With(t, w.Roots, func(c *chat.PushCredential) { c.Fields["teamId"] = "ABCDE12345" }), nil, push.ConfigHalt, "InvalidProviderToken")
+	pass("another key id", w.With(t, w.Roots, func(c *chat.PushCredential) { c.Fields["keyId"] = "ABCDE12345" }), nil, push.ConfigHalt, "InvalidProviderToken")
+	pass("another key", w.With(t, w.Roots, func(c *chat.PushCredential) { c.Fields["p8"] = pemOf(t, newKey(t, elliptic.P256())) }), nil, push.ConfigHalt, "InvalidProviderToken")
+	w.Pass(55 * time.Second)
+	fast := w.With(t, w.Roots, nil)
+	w.Sim.Fail(pushtest.Fault{Reset: true, Times: 1})
 	pass("a clock that is fast", fast, nil, push.Retry, "transport") // it has signed
-	w.pass(-55 * time.Second)
+	w.Pass(-55 * time.Second)
 	pass("a clock that is fast", fast, nil, push.Accepted, "200")
-	w.pass(-5 * time.Minute)
-	late := w.adapter(t, nil, line.Options{})
+	w.Pass(-5 * time.Minute)
+	late := w.With(t, w.Roots, nil)
 	pass("before", late, nil, push.Accepted, "200")
-	w.pass(5 * time.Minute)
+	w.Pass(5 * time.Minute)
 	pass("after", late, nil, push.Accepted, "200")
 }
 
 func TestToken(t *testing.T) {
 	t.Parallel()
-	var mu sync.Mutex
-	tokens := map[string]int{}
-	w := newWorld(t, pushtest.Options{Strangers: true, Seen: func(r *http.Request, _ string) {
-		mu.Lock()
-		defer mu.Unlock()
-		tokens[r.Header.Get("Authorization")]++
-	}})
-	a := w.adapter(t, func(c *chat.PushCredential) { c.Environment = chat.Production }, line.Options{})
-	all := func(name string, made int) {
+	w := provider.Start(t, golden.Options{Sim: pushtest.Options{Strangers: true}})
+	made := func(name string, want int) {
 		t.Helper()
-		for i, got := range together(t, a, 100) {
-			want(t, fmt.Sprint(name, " ", i), got, push.Accepted, "200")
+		tokens := map[string]bool{}
+		for _, q := range w.Seen() {
+			tokens[provider.Token(q)] = true
 		}
-		mu.Lock()
-		defer mu.Unlock()
-		if len(tokens) != made {
-			t.Errorf("%s: %d tokens, want %d", name, len(tokens), made)
+		if len(tokens) != want {
+			t.Errorf("%s: %d tokens, want %d", name, len(tokens), want)
 		}
 	}
+	all := func(name string, want int) {
+		t.Helper()
+		w.Together(t, 100)
+		made(name, want)
+	}
 	all("at first", 1)
-	w.pass(44 * time.Minute)
+	w.Pass(44 * time.Minute)
 	all("still good", 1)
-	w.pass(time.Minute)
+	w.Pass(time.Minute)
 	all("renewed", 2)
 
 	// A token that Apple takes no more is not renewed while it is young.
-	w.Revoke()
-	w.pass(19 * time.Minute)
-	want(t, "refused", send(t, a, first(t)), push.Retry, "ExpiredProviderToken")
-	w.pass(time.Minute)
+	w.Sim.Revoke()
+	w.Pass(19 * time.Minute)
+	golden.Want(t, "refused", w.Tell(token).Result, push.Retry, "ExpiredProviderToken")
+	w.Pass(time.Minute)
 	all("refused", 3)
 
 	// Nor is it while others who use the key were too quick.
-	mend := w.Fail(pushtest.Fault{Code: "TooManyProviderTokenUpdates"})
-	w.pass(30 * time.Minute)
-	want(t, "too many", send(t, a, first(t)), push.Retry, "TooManyProviderTokenUpdates")
+	mend := w.Sim.Fail(pushtest.Fault{Code: "TooManyProviderTokenUpdates"})
+	w.Pass(30 * time.Minute)
+	golden.Want(t, "too many", w.Tell(token).Result, push.Retry, "TooManyProviderTokenUpdates")
 	mend()
 	all("too many", 3)
 
 	// A new one that is refused too is the credential's trouble.
-	w.Fail(pushtest.Fault{Code: "ExpiredProviderToken"})
-	want(t, "refused twice", send(t, a, first(t)), push.ConfigHalt, "ExpiredProviderToken")
-	mu.Lock()
-	defer mu.Unlock()
-	if len(tokens) != 4 {
-		t.Errorf("%d tokens", len(tokens))
-	}
-}
-
-// together are so many notifications at once, each to a phone of its own.
-func together(t testing.TB, a push.Adapter, n int) []push.Result {
-	t.Helper()
-	results := make([]push.Result, n)
-	var wg sync.WaitGroup
-	for i := range n {
-		wg.Go(func() {
-			n := first(t)
-			n.To.Token = fmt.Sprintf("%064x", i+1)
-			results[i] = send(t, a, n)
-		})
-	}
-	wg.Wait()
-	return results
+	w.Sim.Fail(pushtest.Fault{Code: "ExpiredProviderToken"})
+	golden.Want(t, "refused twice", w.Tell(token).Result, push.ConfigHalt, "ExpiredProviderToken")
+	made("refused twice", 4)
 }
 
 // TestOneAtATime has the first requests fail: until one succeeds there is one at a
@@ -317,8 +198,8 @@ func TestOneAtATime(t *testing.T) {
 	t.Parallel()
 	const failing, senders = 20, 50
 	var begun, now, failed atomic.Int64
-	w := newWorld(t, pushtest.Options{Strangers: true})
-	w.Fail(pushtest.Fault{Code: "InternalServerError", Times: failing})
+	w := bare.Start(t, golden.Options{Sim: pushtest.Options{Strangers: true}})
+	w.Sim.Fail(pushtest.Fault{Code: "InternalServerError", Times: failing})
 	counted := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		n := begun.Add(1)
 		if now.Add(1) > 1 && n <= failing+1 {
@@ -335,13 +216,13 @@ func TestOneAtATime(t *testing.T) {
 	t.Cleanup(counted.Close)
 	roots := x509.NewCertPool()
 	roots.AddCert(counted.Certificate())
-	a := w.adapter(t, func(c *chat.PushCredential) { c.BaseURL = counted.URL }, line.Options{Roots: roots})
+	a := w.With(t, line.Options{Roots: roots}, func(c *chat.PushCredential) { c.BaseURL = counted.URL })
 	var wg sync.WaitGroup
 	for i := range senders {
 		wg.Go(func() {
 			n := first(t)
 			n.To.Token = fmt.Sprintf("%064x", i+1)
-			if got := send(t, a, n); got.Class != push.Accepted {
+			if got := golden.Try(a, n).Result; got.Class != push.Accepted {
 				failed.Add(1)
 			}
 		})
@@ -352,105 +233,41 @@ func TestOneAtATime(t *testing.T) {
 	}
 
 	// Whoever waits for the first gives up when they want.
-	b := w.adapter(t, nil, line.Options{})
+	b := w.With(t, w.Roots, nil)
 	reached := make(chan struct{})
-	w.Mend()
-	w.Fail(pushtest.Fault{Hang: true})
+	w.Sim.Mend()
+	w.Sim.Fail(pushtest.Fault{Hang: true})
 	ctx, cancel := context.WithCancel(context.Background())
 	wg.Go(func() {
 		n := first(t)
 		close(reached)
-		want(t, "hanging", b.Send(ctx, []*push.Notification{&n})[0].Result, push.Retry, "timeout")
+		golden.Want(t, "hanging", b.Send(ctx, []*push.Notification{&n})[0].Result, push.Retry, "timeout")
 	})
 	<-reached
 	gone, cancel2 := context.WithCancel(ctx)
 	cancel2()
 	n := first(t)
-	want(t, "waiting", b.Send(gone, []*push.Notification{&n})[0].Result, push.Retry, "timeout")
+	golden.Want(t, "waiting", b.Send(gone, []*push.Notification{&n})[0].Result, push.Retry, "timeout")
 	cancel()
 	wg.Wait()
-}
-
-func TestTransport(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, pushtest.Options{})
-	a := w.adapter(t, nil, line.Options{Timeout: 5 * time.Second})
-	// With a provider of its own for each: what it gave up may arrive later.
-	slow := func() (*world, push.Adapter) {
-		w := newWorld(t, pushtest.Options{})
-		return w, w.adapter(t, nil, line.Options{Timeout: 200 * time.Millisecond})
-	}
-	want(t, "before", send(t, a, first(t)), push.Accepted, "200")
-	for name, c := range map[string]struct {
-		fault pushtest.Fault
-		class push.Class
-		code  string
-		after time.Duration
-	}{
-		"hang":        {pushtest.Fault{Hang: true}, push.Retry, "timeout", 0},
-		"drip":        {pushtest.Fault{Status: 400, Drip: true}, push.Retry, "timeout", 0},
-		"reset":       {pushtest.Fault{Reset: true}, push.Retry, "transport", 0},
-		"lost":        {pushtest.Fault{Lost: true}, push.Retry, "transport", 0},
-		"truncated":   {pushtest.Fault{Status: 410, Body: `{"reason":"Unregis`}, push.PayloadBad, "http 410", 0},
-		"empty 410":   {pushtest.Fault{Status: 410}, push.PayloadBad, "http 410", 0},
-		"bad gateway": {pushtest.Fault{Status: 502, Body: "<html>Bad gateway</html>"}, push.Retry, "http 502", 0},
-		"flood":       {pushtest.Fault{Status: 410, Body: strings.Repeat(" ", line.MaxAnswer) + `{"reason":"Unregistered"}`}, push.PayloadBad, "http 410", 0},
-		"redirect":    {pushtest.Fault{Status: 301, Header: map[string]string{"Location": w.address + "/3/device/" + token}}, push.ConfigHalt, "http 301", 0},
-		"busy":        {pushtest.Fault{Status: 503, Header: map[string]string{"Retry-After": "7"}, Body: "<html>"}, push.RetryAfter, "http 503", 7 * time.Second},
-		"empty 429":   {pushtest.Fault{Status: 429}, push.RetryAfter, "http 429", 0},
-		"a wall":      {pushtest.Fault{Status: 403, Body: "<html>"}, push.Retry, "http 403", 0},
-	} {
-		w, a := w, a
-		if c.code == "timeout" {
-			w, a = slow()
-		}
-		requests := w.Stats().Requests
-		mend := w.Fail(c.fault)
-		got, sent := send(t, a, first(t)), 1
-		for ; c.code == "timeout" && w.Stats().Requests == requests && sent < 100; sent++ {
-			got = send(t, a, first(t)) // its time was over on the way
-		}
-		mend()
-		want(t, name, got, c.class, c.code)
-		if got.After != c.after {
-			t.Errorf("%s: after %s", name, got.After)
-		}
-		if n := w.Stats().Requests - requests; n < 1 || n > sent {
-			t.Errorf("%s: %d requests, sent %d", name, n, sent)
-		}
-	}
-	want(t, "afterwards", send(t, a, first(t)), push.Accepted, "200")
-
-	untrusted := w.adapter(t, nil, line.Options{Roots: x509.NewCertPool()})
-	want(t, "somebody else", send(t, untrusted, first(t)), push.Retry, "certificate")
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ln.Close()
-	nobody := w.adapter(t, func(c *chat.PushCredential) { c.BaseURL = "https://" + ln.Addr().String() }, line.Options{})
-	want(t, "nobody", send(t, nobody, first(t)), push.Retry, "connect")
 }
 
 // TestGoAway has the service say goodbye while many requests are under way, and
 // give little room to each connection.
 func TestGoAway(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, pushtest.Options{Strangers: true, Streams: 7})
-	a := w.adapter(t, nil, line.Options{})
-	w.Fail(pushtest.Fault{GoAway: true, Skip: 20, Times: 1})
-	w.Fail(pushtest.Fault{GoAway: true, Skip: 60, Times: 1})
-	for i, got := range together(t, a, 100) {
-		want(t, fmt.Sprint(i), got, push.Accepted, "200")
-	}
-	if s := w.Stats(); s.Faults != 2 || s.Taken != 100 || s.Conns > 6 { // 4 at a time, and 2 that have gone
+	w := bare.Start(t, golden.Options{Sim: pushtest.Options{Strangers: true, Streams: 7}})
+	w.Sim.Fail(pushtest.Fault{GoAway: true, Skip: 20, Times: 1})
+	w.Sim.Fail(pushtest.Fault{GoAway: true, Skip: 60, Times: 1})
+	w.Together(t, 100)
+	if s := w.Sim.Stats(); s.Faults != 2 || s.Taken != 300 || s.Conns > 6 { // 4 at a time, and 2 that have gone
 		t.Errorf("%+v", s)
 	}
 }
 
 func TestEnvironments(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, pushtest.Options{})
+	w := bare.Start(t, golden.Options{})
 	const none, production, sandbox = chat.NoEnvironment, chat.Production, chat.Sandbox
 	for name, c := range map[string]struct {
 		phone, device, credential chat.PushEnvironment
@@ -470,27 +287,27 @@ func TestEnvironments(t *testing.T) {
 		"both say so and it's not": {sandbox, production, production, push.TokenStrike, none, 1},
 		"neither":                  {9, none, none, push.TokenStrike, none, 2},
 	} {
-		w.Register(pushtest.Phone{Token: token, Environment: c.phone})
-		a := w.adapter(t, func(p *chat.PushCredential) { p.Environment = c.credential }, line.Options{})
+		w.Sim.Register(pushtest.Phone{Token: token, Environment: c.phone})
+		a := w.With(t, w.Roots, func(p *chat.PushCredential) { p.Environment = c.credential })
 		n := first(t)
 		n.To.Environment = c.device
-		before := w.Stats().Requests
-		got := send(t, a, n)
-		if got.Class != c.class || got.Environment != c.is || w.Stats().Requests-before != c.requests {
-			t.Errorf("%s: %s %s %q after %d requests", name, got.Class, got.Code, got.Environment, w.Stats().Requests-before)
+		before := w.Sim.Stats().Requests
+		got := golden.Try(a, n).Result
+		if got.Class != c.class || got.Environment != c.is || w.Sim.Stats().Requests-before != c.requests {
+			t.Errorf("%s: %s %s %q after %d requests", name, got.Class, got.Code, got.Environment, w.Sim.Stats().Requests-before)
 		}
 	}
 
 	// What the other environment says of a token that it knows counts; that it does
 	// not answer, or not with this key, does not make the token worse or better.
-	w.Register(pushtest.Phone{Token: token, Environment: sandbox})
-	a := w.adapter(t, nil, line.Options{})
+	w.Sim.Register(pushtest.Phone{Token: token, Environment: sandbox})
+	a := w.With(t, w.Roots, nil)
 	for code, class := range map[string]push.Class{
 		"Unregistered": push.TokenDead, "InternalServerError": push.Retry, "TooManyRequests": push.RetryAfter,
 		"BadEnvironmentKeyIdInToken": push.TokenStrike, "ExpiredProviderToken": push.Retry,
 	} {
-		mend := w.Fail(pushtest.Fault{Token: "/sandbox/", Code: code})
-		if got := send(t, a, first(t)); got.Class != class || got.Environment != none {
+		mend := w.Sim.Fail(pushtest.Fault{Token: "/sandbox/", Code: code})
+		if got := golden.Try(a, first(t)).Result; got.Class != class || got.Environment != none {
 			t.Errorf("%s: %s %+v", code, got.Class, got)
 		}
 		mend()
@@ -500,58 +317,58 @@ func TestEnvironments(t *testing.T) {
 // TestAway has a phone be off: Apple keeps the last it was sent, until that expires.
 func TestAway(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, pushtest.Options{})
-	a := w.adapter(t, nil, line.Options{})
+	w := bare.Start(t, golden.Options{})
+	a := w.With(t, w.Roots, nil)
 	tell := func(body string, lifetime time.Duration, silent bool) {
 		t.Helper()
 		n := golden.With(t, token, `{}`)
 		n.UID = chat.NewUID(golden.Now.UnixMilli(), chat.Direct, 3, uint32(len(body)))
-		n.Body, n.Expires, n.Silent = body, w.now().Add(lifetime), silent
-		want(t, body, send(t, a, n), push.Accepted, "200")
+		n.Body, n.Expires, n.Silent = body, w.Now().Add(lifetime), silent
+		golden.Want(t, body, golden.Try(a, n).Result, push.Accepted, "200")
 	}
-	w.Disconnect(token)
+	w.Sim.Disconnect(token)
 	tell("one", time.Hour, false)
 	tell("three", time.Hour, false)
 	tell("now or never", time.Hour, true)
-	if len(w.Log(token)) != 0 {
+	if len(w.Sim.Log(token)) != 0 {
 		t.Error("it was told while it was off")
 	}
-	w.Connect(token)
-	if log := w.Log(token); len(log) != 1 || log[0].Body != "three" {
+	w.Sim.Connect(token)
+	if log := w.Sim.Log(token); len(log) != 1 || log[0].Body != "three" {
 		t.Errorf("%+v", log)
 	}
-	w.Disconnect(token)
+	w.Sim.Disconnect(token)
 	tell("too late", time.Hour, false)
-	w.pass(time.Hour)
-	w.Connect(token)
+	w.Pass(time.Hour)
+	w.Sim.Connect(token)
 	tell("in time", time.Hour, false)
-	if log := w.Log(token); len(log) != 2 || log[1].Body != "in time" {
+	if log := w.Sim.Log(token); len(log) != 2 || log[1].Body != "in time" {
 		t.Errorf("%+v", log)
 	}
 }
 
 func TestCheck(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, pushtest.Options{Strangers: true})
+	w := bare.Start(t, golden.Options{Sim: pushtest.Options{Strangers: true}})
 	check := func(name string, change func(*chat.PushCredential), class push.Class, code string) {
 		t.Helper()
-		want(t, name, w.adapter(t, change, line.Options{}).Check(context.Background()), class, code)
+		golden.Want(t, name, w.With(t, w.Roots, change).Check(context.Background()), class, code)
 	}
 	check("good", func(c *chat.PushCredential) { c.Package = "com.example.app" }, push.Accepted, "BadDeviceToken")
 	check("good, by topic", func(c *chat.PushCredential) { c.Fields["topic"] = "com.example.app" }, push.Accepted, "BadDeviceToken")
 	check("sandbox", func(c *chat.PushCredential) { c.Package, c.Environment = "com.example.app", chat.Sandbox }, push.Accepted, "BadDeviceToken")
 	check("without a topic", nil, push.Accepted, "MissingTopic")
 	check("another key", func(c *chat.PushCredential) { c.Fields["keyId"] = "ABCDE12345" }, push.ConfigHalt, "InvalidProviderToken")
-	w.Fail(pushtest.Fault{Code: "TopicDisallowed"})
+	w.Sim.Fail(pushtest.Fault{Code: "TopicDisallowed"})
 	check("another's topic", func(c *chat.PushCredential) { c.Package = "com.example.app" }, push.ConfigHalt, "TopicDisallowed")
-	if w.Stats().Taken != 0 {
+	if w.Sim.Stats().Taken != 0 {
 		t.Error("somebody was notified")
 	}
 }
 
 func TestNew(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, pushtest.Options{})
+	w := bare.Start(t, golden.Options{})
 	for name, c := range map[string]struct {
 		change func(*chat.PushCredential)
 		field  string
@@ -567,25 +384,22 @@ func TestNew(t *testing.T) {
 		}, "p8"},
 		"in the clear": {func(c *chat.PushCredential) { c.BaseURL = "http://127.0.0.1:1" }, "baseUrl"},
 	} {
-		p := w.Credential(w.address)
+		p := w.Sim.Credential(w.Credential.BaseURL)
 		c.change(&p)
-		_, err := New(&p, line.Options{}, w.now)
+		_, err := New(&p, line.Options{}, w.Now)
 		e, ok := errors.AsType[*chat.Error](err)
 		if !ok || e.Field != c.field || strings.Contains(err.Error(), "hush") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	c := w.Credential("")
-	a, err := New(&c, line.Options{}, w.now)
+	c := w.Sim.Credential("")
+	a, err := New(&c, line.Options{}, w.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer a.Close()
 	if got := a.(*adapter).addresses; got[chat.Production] != "https://api.push.apple.com" || got[chat.Sandbox] != "https://api.sandbox.push.apple.com" {
 		t.Errorf("%q", got)
-	}
-	if a.Batch() != 1 {
-		t.Error("Apple takes one at a time")
 	}
 }
 
@@ -611,14 +425,14 @@ func pemOf(t testing.TB, key any) string {
 // simulator that takes what Apple does not would hide what is wrong with us.
 func TestSimulatorRefuses(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, pushtest.Options{})
+	w := bare.Start(t, golden.Options{})
 	client := &http.Client{Transport: h2(w)}
 	t.Cleanup(client.CloseIdleConnections)
-	key, err := parseKey(w.Credential("").Fields["p8"])
+	key, err := parseKey(w.Sim.Credential("").Fields["p8"])
 	if err != nil {
 		t.Fatal(err)
 	}
-	fields := w.Credential("").Fields
+	fields := w.Sim.Credential("").Fields
 	mint := func(method jwt.SigningMethod, key any, kid, iss string, iat time.Time) string {
 		t.Helper()
 		j := jwt.NewWithClaims(method, jwt.MapClaims{"iss": iss, "iat": iat.Unix()})
@@ -645,7 +459,7 @@ func TestSimulatorRefuses(t *testing.T) {
 		q := request{r.Method, r.Path, string(r.Body), maps.Clone(r.Header), nil}
 		q.header["authorization"] = good
 		change(&q)
-		req, err := http.NewRequest(q.method, w.address+q.path, bytes.NewReader([]byte(q.body)))
+		req, err := http.NewRequest(q.method, w.Credential.BaseURL+q.path, bytes.NewReader([]byte(q.body)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -777,17 +591,17 @@ func TestSimulatorRefuses(t *testing.T) {
 	}
 
 	// Over HTTP/1 there is nobody.
-	old := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: w.server.Roots}, Protocols: new(http.Protocols)}
+	old := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: w.Server.Roots}, Protocols: new(http.Protocols)}
 	old.Protocols.SetHTTP1(true)
 	defer old.CloseIdleConnections()
-	if res, err := (&http.Client{Transport: old}).Get(w.address); err == nil {
+	if res, err := (&http.Client{Transport: old}).Get(w.Credential.BaseURL); err == nil {
 		res.Body.Close()
 		t.Error("HTTP/1 is spoken")
 	}
 }
 
-func h2(w *world) *http.Transport {
-	t := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: w.server.Roots}, Protocols: new(http.Protocols)}
+func h2(w *golden.Rig) *http.Transport {
+	t := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: w.Server.Roots}, Protocols: new(http.Protocols)}
 	t.Protocols.SetHTTP2(true)
 	return t
 }

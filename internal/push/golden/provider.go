@@ -261,7 +261,8 @@ func (p Provider) Token(q Seen) string {
 	if p.Bearer != nil {
 		return p.Bearer(q)
 	}
-	return strings.TrimPrefix(q.Request.Header.Get("Authorization"), "Bearer ")
+	_, token, _ := strings.Cut(q.Request.Header.Get("Authorization"), " ") // behind the word Bearer
+	return token
 }
 
 // All are the tests that are the same for all providers.
@@ -366,8 +367,8 @@ func (p Provider) Faults(t *testing.T) {
 	})
 }
 
-// together has many tell a phone of their own thrice.
-func (r *Rig) together(t *testing.T, senders int) {
+// Together has many tell a phone of their own thrice.
+func (r *Rig) Together(t *testing.T, senders int) {
 	var wg sync.WaitGroup
 	for i := range senders {
 		token := fmt.Sprintf(r.p.Many, i+1)
@@ -406,7 +407,7 @@ func (p Provider) Access(t *testing.T) {
 		t.Run("many"+map[bool]string{true: ", HTTP/1"}[old], func(t *testing.T) {
 			t.Parallel()
 			r := p.Start(t, Options{Sim: pushtest.Options{HTTP1: old}})
-			r.together(t, senders)
+			r.Together(t, senders)
 			count(t, r, 1)
 			for i := range senders {
 				if got := r.Sim.Screen(fmt.Sprintf(r.p.Many, i+1)); len(got) != 1 {
@@ -460,7 +461,7 @@ func (p Provider) Access(t *testing.T) {
 			r.Pass(p.Least)
 		}
 		r.Sim.Fail(pushtest.Fault{Revoke: true, Skip: senders, Times: 1})
-		r.together(t, senders)
+		r.Together(t, senders)
 		count(t, r, 2)
 	})
 	t.Run("renewed", func(t *testing.T) {
