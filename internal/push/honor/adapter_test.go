@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/parleychat/parley/internal/chat"
 	"github.com/parleychat/parley/internal/push"
 	"github.com/parleychat/parley/internal/push/golden"
@@ -25,7 +23,8 @@ var provider = golden.Provider{
 	Spoil: func(c *chat.PushCredential) { c.Fields["clientSecret"] = "wrong" },
 }
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M)          { provider.Main(m) }
+func BenchmarkProvider(b *testing.B) { provider.Bench(b) }
 
 func TestProvider(t *testing.T) { provider.All(t) }
 

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
-	"go.uber.org/goleak"
 
 	"github.com/parleychat/parley/internal/chat"
 	"github.com/parleychat/parley/internal/push"
@@ -48,7 +47,8 @@ func file(c *chat.PushCredential, name string) string {
 	return v[name]
 }
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M)          { provider.Main(m) }
+func BenchmarkProvider(b *testing.B) { provider.Bench(b) }
 
 func TestProvider(t *testing.T) { provider.All(t) }
 
