@@ -1,7 +1,6 @@
 package apns
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -12,7 +11,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -426,8 +424,12 @@ func pemOf(t testing.TB, key any) string {
 func TestSimulatorRefuses(t *testing.T) {
 	t.Parallel()
 	w := bare.Start(t, golden.Options{})
-	client := &http.Client{Transport: h2(w)}
-	t.Cleanup(client.CloseIdleConnections)
+	connect := func() *line.Line {
+		l := line.New(line.Options{Roots: w.Server.Roots, HTTP2: true})
+		t.Cleanup(l.Close)
+		return l
+	}
+	one := connect()
 	key, err := parseKey(w.Sim.Credential("").Fields["p8"])
 	if err != nil {
 		t.Fatal(err)
@@ -448,39 +450,22 @@ func TestSimulatorRefuses(t *testing.T) {
 	type request struct {
 		method, path, body string
 		header             map[string]string
-		more               http.Header
 	}
-	do := func(t *testing.T, client *http.Client, change func(*request)) (int, string, http.Header) {
+	do := func(t *testing.T, l *line.Line, change func(*request)) (int, string, http.Header) {
 		t.Helper()
 		r, err := Render(&n, &Options{}, golden.Now)
 		if err != nil {
 			t.Fatal(err)
 		}
-		q := request{r.Method, r.Path, string(r.Body), maps.Clone(r.Header), nil}
+		q := request{r.Method, r.Path, string(r.Body), maps.Clone(r.Header)}
 		q.header["authorization"] = good
 		change(&q)
-		req, err := http.NewRequest(q.method, w.Credential.BaseURL+q.path, bytes.NewReader([]byte(q.body)))
+		maps.DeleteFunc(q.header, func(_, value string) bool { return value == "" })
+		a, err := l.Do(context.Background(), w.Credential.BaseURL, &push.Request{Method: q.method, Path: q.path, Header: q.header, Body: []byte(q.body)}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for k, v := range q.header {
-			if v != "" {
-				req.Header.Set(k, v)
-			}
-		}
-		for k, v := range q.more {
-			req.Header[k] = append(req.Header[k], v...)
-		}
-		res, err := client.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer res.Body.Close()
-		body, err := io.ReadAll(res.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return res.StatusCode, strings.TrimSuffix(strings.TrimPrefix(string(body), `{"reason":"`), `"}`), res.Header
+		return a.Status, strings.TrimSuffix(strings.TrimPrefix(string(a.Body), `{"reason":"`), `"}`), a.Header
 	}
 	set := func(name, value string) func(*request) {
 		return func(q *request) { q.header[name] = value }
@@ -550,7 +535,7 @@ func TestSimulatorRefuses(t *testing.T) {
 		"id in capitals":     {set("apns-id", "F178E2E2-5F6D-8BD3-A0C9-B918FA39A4AA"), 400, "BadMessageId"},
 		"collapse id":        {set("apns-collapse-id", strings.Repeat("c", 65)), 400, "BadCollapseId"},
 		"long collapse id":   {set("apns-collapse-id", strings.Repeat("c", 64)), 200, ""},
-		"twice":              {func(q *request) { q.more = http.Header{"Apns-Priority": {"10"}} }, 400, "DuplicateHeaders"},
+		"twice":              {func(q *request) { q.header["Apns-Priority"] = "10" }, 400, "DuplicateHeaders"},
 		"no payload":         {func(q *request) { q.body = "" }, 400, "PayloadEmpty"},
 		"empty payload":      {func(q *request) { q.body = "{}" }, 400, "PayloadEmpty"},
 		"4096 bytes":         {func(q *request) { q.body = q.body[:len(q.body)-1] + strings.Repeat(" ", 4096-len(q.body)) + "}" }, 200, ""},
@@ -573,21 +558,20 @@ func TestSimulatorRefuses(t *testing.T) {
 		"image and nobody":   {edit(`,"mutable-content":1`, ``), 400, pushtest.BadPayload},
 		"content-available":  {edit(`"badge"`, `"content-available":true,"badge"`), 400, pushtest.BadPayload},
 	} {
-		client := client
+		l := one
 		if strings.HasPrefix(name, "changed") {
-			client = &http.Client{Transport: h2(w)} // a connection of its own: the rule is about what came on it before
-			if status, reason, _ := do(t, client, func(*request) {}); status != 200 {
+			l = connect() // a connection of its own: the rule is about what came on it before
+			if status, reason, _ := do(t, l, func(*request) {}); status != 200 {
 				t.Fatalf("%s: %d %s", name, status, reason)
 			}
 		}
-		status, reason, header := do(t, client, c.change)
+		status, reason, header := do(t, l, c.change)
 		if status != c.status || reason != c.reason {
 			t.Errorf("%s: %d %s, want %d %s", name, status, reason, c.status, c.reason)
 		}
 		if id := header.Get("Apns-Id"); len(id) != 36 || strings.Count(id, "-") != 4 || id != strings.ToLower(id) {
 			t.Errorf("%s: apns-id %q", name, id)
 		}
-		client.CloseIdleConnections()
 	}
 
 	// Over HTTP/1 there is nobody.
@@ -598,12 +582,6 @@ func TestSimulatorRefuses(t *testing.T) {
 		res.Body.Close()
 		t.Error("HTTP/1 is spoken")
 	}
-}
-
-func h2(w *golden.Rig) *http.Transport {
-	t := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: w.Server.Roots}, Protocols: new(http.Protocols)}
-	t.Protocols.SetHTTP2(true)
-	return t
 }
 
 // asn1 is the token with its signature in the form that other protocols have it.
