@@ -126,8 +126,9 @@ func Compose(w *Words) (title, body string) {
 	s := w.Send
 	group := s.Message.ChannelType == chat.Group || s.Message.ChannelType == chat.Community
 	words := wordsIn(w.Language, w.App)
-	name := clean(w.Sender)
-	if channel := clean(w.Channel); group && channel != "" {
+	sender := plain(w.Sender)
+	name := sender
+	if channel := plain(w.Channel); group && channel != "" {
 		name = channel
 	}
 	if name == "" {
@@ -137,15 +138,19 @@ func Compose(w *Words) (title, body string) {
 		return Truncate(name, MaxTitle, Characters), strings.ReplaceAll(words.many, "{n}", strconv.Itoa(w.More+1))
 	}
 	if w.Hide && !s.Ext.ForceShow {
-		return Truncate(name, MaxTitle, Characters), words.hidden
+		body = words.hidden
+		if s.Type() == Recall { // which is no new message, and tells nothing of the old one
+			body = defaultBody(s, "", words, sender)
+		}
+		return Truncate(name, MaxTitle, Characters), Truncate(body, maxBody, Characters)
 	}
 
-	content := defaultBody(s, cmp.Or(w.Content, s.Message.Content), words, w.Sender)
-	if sender := clean(w.Sender); group && s.Type() != Recall && sender != "" {
+	content := defaultBody(s, cmp.Or(w.Content, s.Message.Content), words, sender)
+	if group && s.Type() != Recall && sender != "" {
 		content = sender + ": " + content
 	}
 	text, _ := inWords(w.Template, w.Language, w.App)
-	fill := filler{w.Sender, content}
+	fill := filler{sender, content}
 	own := s.Ext.notice(w.Provider)
 
 	for _, body = range [...]string{s.mentioned(w.User), own.Alert, s.Message.Push.Content, fill.Replace(text.Body), content} {
@@ -200,6 +205,17 @@ func clean(s string) string {
 		}
 		return r
 	}, s))
+}
+
+// plain is a name as it can stand beside other words: without what turns the direction
+// of all that follows.
+func plain(name string) string {
+	return clean(strings.Map(func(r rune) rune {
+		if r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 {
+			return -1
+		}
+		return r
+	}, name))
 }
 
 // defaultBody is what a notification of the message says when nobody said anything

@@ -51,6 +51,7 @@ func TestCompose(t *testing.T) {
 		"hidden in German":  {direct(opts{}), Words{Hide: true, Language: "de_DE"}, "Alice", "Neue Nachricht"},
 		"hidden and forced": {direct(opts{Content: "Look", Ext: `{"title":"Hi","forceShowPushContent":1}`}), Words{Hide: true}, "Hi", "Look"},
 		"hidden template":   {direct(opts{}), Words{Hide: true, Template: template}, "Alice", "New message"},
+		"hidden recall":     {recall(opts{Content: "gone"}), Words{Hide: true}, "Alice", "Alice recalled a message"},
 		"hidden mention":    {group(mention, opts{}), Words{Hide: true, Channel: "Friends"}, "Friends", "New message"},
 
 		"an image":                  {of("RC:ImgMsg", `{}`), Words{}, "Alice", "[Image]"},
@@ -74,6 +75,8 @@ func TestCompose(t *testing.T) {
 		"several, by spaces":        {direct(opts{}), Words{More: 2, Sender: "  "}, "New message", "3 new messages"},
 		"a novel":                   {direct(opts{Content: strings.Repeat("ab", 600)}), Words{}, "Alice", strings.Repeat("ab", 499) + "a…"},
 		"a recall":                  {recall(opts{}), Words{Language: "ja"}, "Alice", "Aliceがメッセージを取り消しました"},
+		"a name that turns round":   {group(`{"content":"Hello"}`, opts{}), Words{Sender: "A\u202elice\u2066", Channel: "\u202bFriends"}, "Friends", "Alice: Hello"},
+		"a name in Hebrew":          {group(`{"content":"Hello"}`, opts{}), Words{Sender: "דנה", Channel: "Friends"}, "Friends", "דנה: Hello"},
 		"a recall with a text":      {recall(opts{Content: "gone"}), Words{}, "Alice", "gone"},
 	} {
 		w := c.w
