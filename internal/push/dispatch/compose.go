@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -17,8 +18,19 @@ type composed struct {
 }
 
 // compose makes the notification of a job from what is so now, or says how the job
-// ends without one.
+// ends without one. Where what is stored for it cannot be read, no attempt will mend
+// that.
 func (d *Dispatcher) compose(ctx context.Context, j *store.PushJob) (*composed, *store.PushOutcome, error) {
+	n, end, err := d.composed(ctx, j)
+	if errors.Is(err, store.ErrRow) {
+		d.deciding.passedOver.Inc()
+		d.Logger.Error("push: what is stored for a notification cannot be read, and it is passed over", "message", j.UID.String(), "error", err)
+		return nil, &store.PushOutcome{Class: push.PayloadBad.String(), Code: "row"}, nil
+	}
+	return n, end, err
+}
+
+func (d *Dispatcher) composed(ctx context.Context, j *store.PushJob) (*composed, *store.PushOutcome, error) {
 	end := func(class string) (*composed, *store.PushOutcome, error) {
 		return nil, &store.PushOutcome{Class: class, Code: j.Code}, nil
 	}

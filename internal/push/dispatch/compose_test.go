@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"github.com/parleychat/parley/internal/chat"
 	"github.com/parleychat/parley/internal/store"
 )
@@ -60,6 +62,23 @@ func TestSendsAreBounded(t *testing.T) {
 	}
 	if _, found := c.list[last]; !found || size > maxSendBytes || c.size < size || c.size > size+len(c.list)*(1<<11) {
 		t.Errorf("%d are kept, of %d bytes, counted as %d", len(c.list), size, c.size)
+	}
+}
+
+// A message that cannot be read any more ends its notification, rather than have it
+// tried again until it expires.
+func TestNotificationOfWhatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.phone("bob", chat.VIVO)
+	uid := w.one("bob", chat.VIVO)
+	w.d.Store = &flawed{w.store, uid, chat.UID{}}
+	w.run()
+	if o := w.ends(uid, "payload_bad"); o.Code != "row" {
+		t.Errorf("%+v", o)
+	}
+	if n := testutil.ToFloat64(w.d.deciding.passedOver); n != 1 {
+		t.Errorf("%v are counted", n)
 	}
 }
 

@@ -36,7 +36,7 @@ func newDecisions(o *Options) *decisions {
 	c.silent = total.WithLabelValues(push.Silent.String(), push.ReasonAway.String())
 	c.alert = total.WithLabelValues(push.Alert.String(), push.ReasonAway.String())
 	c.passedOver = prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "parley_push_passed_over_total", Help: "Messages that nobody was notified of because what is stored of them cannot be read, or deciding failed.",
+		Name: "parley_push_passed_over_total", Help: "Messages that nobody was notified of because what is stored of them cannot be read, or deciding failed; and such notifications.",
 	})
 	if o.Metrics != nil {
 		o.Metrics.MustRegister(total, c.passedOver, prometheus.NewGaugeFunc(prometheus.GaugeOpts{

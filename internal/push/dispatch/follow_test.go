@@ -181,7 +181,7 @@ func (s *sentry) recall(uid chat.UID, from, to string) chat.UID {
 	})
 }
 
-const patience = 20 * time.Second // of the tests: nothing that passes waits for it
+const patience = time.Minute // of the tests: nothing that passes waits for it
 
 func (s *sentry) until(what string, ok func() bool) {
 	s.t.Helper()

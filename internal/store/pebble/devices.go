@@ -47,7 +47,7 @@ func (s *Store) Devices(ctx context.Context, app chat.AppID, user string) ([]sto
 func decodeDevice(id string, value []byte) (store.Device, error) {
 	var row deviceRow
 	if err := json.Unmarshal(value, &row); err != nil {
-		return store.Device{}, fmt.Errorf("device: %w", err)
+		return store.Device{}, fmt.Errorf("%w: device: %w", errRow, err)
 	}
 	return store.Device{ID: id, Epoch: row.Epoch, Offset: row.Offset, SeenAt: row.SeenAt, Platform: row.Platform}, nil
 }

@@ -87,7 +87,7 @@ func (s *Store) readUser(app chat.AppID, id string) (u *chat.User, found bool, e
 func decodeUser(id string, value []byte) (*chat.User, error) {
 	var row userRow
 	if err := json.Unmarshal(value, &row); err != nil {
-		return nil, fmt.Errorf("user: %w", err)
+		return nil, fmt.Errorf("%w: user: %w", errRow, err)
 	}
 	u := &chat.User{
 		ID: id, Name: row.Name, AvatarURL: row.AvatarURL, TokensFrom: row.TokensFrom,
