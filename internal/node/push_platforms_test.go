@@ -66,8 +66,9 @@ func TestPlatformsAreToldTheirOwn(t *testing.T) {
 		}
 	}
 
-	// A type without a text of its own notifies where there is one.
-	answer := m.done("/v4/system-channel/tagged-users/send", `{"platform":["ios","android","harmonyOS"],"fromUserId":"news","audience":{"userId":["FCM","APNs","OHOS"]},
+	// A type without a text of its own notifies where there is one, and whoever is named
+	// whatever the platforms.
+	answer := m.done("/v4/system-channel/tagged-users/send", `{"platform":["ios"],"fromUserId":"news","audience":{"userId":["FCM","APNs","OHOS"]},
 		"message":{"messageType":"my:news","content":"x"},"notification":{"title":"Two","android":{"alert":"second"},"harmonyOS":{"alert":""},"ios":{"contentAvailable":1}}}`)
 	if got := m.shown(chat.FCM, 2)[1]; got.Title != "Two" || got.Body != "second" {
 		t.Errorf("%+v", got)

@@ -228,7 +228,11 @@ func (q *pushRequest) settle(out *courier.BroadcastRequest) error {
 	}
 	m := out.Message
 	m.From, m.Type, m.Content, m.DisableUpdateLast = q.from, q.message.kind, q.message.content, q.message.disableUpdate
-	if err := q.notice.settle(&m.Push, q.platforms); err != nil {
+	platforms := q.platforms
+	if len(out.Users) > 0 {
+		platforms = nil // whoever is named is told wherever they are
+	}
+	if err := q.notice.settle(&m.Push, platforms); err != nil {
 		return fields.Within("notification", err)
 	}
 	return nil
