@@ -267,8 +267,8 @@ func TestPushPreviewCommand(t *testing.T) {
   device phone (APNs): would be notified (silent): away
     by        APNs sandbox
     no request: too large
-  device watch (APNs): would not be notified: quiet_hours
-carl: would not be notified: level
+  device watch (APNs): would not be notified: quiet_hours (they have quiet hours)
+carl: would not be notified: level (by their notification level)
 eve: left out (blocklist)
 `
 	if out.String() != want {

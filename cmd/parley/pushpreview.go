@@ -117,7 +117,7 @@ func (p *previewed) print(w io.Writer) error {
 
 func decided(effect, reason string) string {
 	if effect == "none" {
-		return "would not be notified: " + reason
+		return "would not be notified: " + inWords(reason)
 	}
 	return "would be notified (" + effect + "): " + reason
 }

@@ -253,10 +253,13 @@ func (p *tracedPush) print(w io.Writer) {
 	case p == nil:
 		return
 	case p.Effect == "none":
-		fmt.Fprintf(w, "\tnot notified: %s\n", p.Reason)
+		fmt.Fprintf(w, "\tnot notified: %s\n", inWords(p.Reason))
 		return
 	}
 	fmt.Fprintf(w, "\tnotified (%s): %s\n", p.Effect, p.Reason)
+	if len(p.Devices) == 0 {
+		fmt.Fprintf(w, "\tnotifications wait for their providers\n")
+	}
 	for _, d := range p.Devices {
 		what := "notification"
 		if d.Withdrawn {

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+
+	"github.com/parleychat/parley/internal/push"
 )
 
 // What became of notifications is printed for people.
@@ -16,7 +18,8 @@ func TestTraceOfPush(t *testing.T) {
 			{"deviceId":"phone","provider":"APNs","token":"…def","class":"accepted","id":"i/1","attempts":1,"at":1},
 			{"deviceId":"wrist","provider":"APNs","withdrawn":true,"class":"expired","attempts":0,"at":2}]}},
 		{"userId":"carl","offset":1,"sessions":[],"devices":[],"push":{"effect":"none","reason":"level","devices":[]}},
-		{"userId":"dora","offset":1,"sessions":[],"devices":[]}]}`), &traced); err != nil {
+		{"userId":"dora","offset":1,"sessions":[],"devices":[]},
+		{"userId":"eve","offset":1,"sessions":[],"devices":[],"push":{"effect":"silent","reason":"away","devices":[]}}]}`), &traced); err != nil {
 		t.Fatal(err)
 	}
 	var out strings.Builder
@@ -31,11 +34,25 @@ func TestTraceOfPush(t *testing.T) {
     taking back, device wrist (APNs) 1970-01-01 00:00:00.002: expired
 to  carl, offset 1
     not written to any session yet
-    not notified: level
+    not notified: level (by their notification level)
 to  dora, offset 1
     not written to any session yet
+to  eve, offset 1
+    not written to any session yet
+    notified (silent): away
+    notifications wait for their providers
 `
 	if out.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", &out, want)
+	}
+}
+
+// Each reason for which somebody is not notified is told in words, too.
+func TestReasonsInWords(t *testing.T) {
+	t.Parallel()
+	for _, r := range push.Reasons() {
+		if (inWords(r.String()) != r.String()) != (r != push.ReasonAway) {
+			t.Errorf("%s: %s", r, inWords(r.String()))
+		}
 	}
 }

@@ -164,7 +164,7 @@ func TestTraceCommand(t *testing.T) {
 		` +device phone \(ios\): written @time, acknowledged @time`,
 	}
 	device := ` +device phone is past it, last seen @time`
-	off := ` +not notified: push_off`
+	off := ` +not notified: push_off \(.+\)`
 	rest := []string{
 		`copy +ann, offset 1`,
 		` +not written to any session yet`,
