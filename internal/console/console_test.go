@@ -489,7 +489,7 @@ func TestFiles(t *testing.T) {
 	t.Parallel()
 	b := &browser{house: newHouse(t)}
 	for name, want := range map[string]string{
-		"": "text/html; charset=utf-8", "index.html": "text/html; charset=utf-8", "app.mjs": "text/javascript; charset=utf-8",
+		"": "text/html; charset=utf-8", "index.html": "text/html; charset=utf-8", "app.mjs": "text/javascript; charset=utf-8", "parley-push.js": "text/javascript; charset=utf-8",
 		"style.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml", "vendor/centrifuge-LICENSE.txt": "text/plain; charset=utf-8",
 	} {
 		resp, body := b.get(Path + name)
