@@ -24,6 +24,7 @@ type Store interface {
 	store.Broadcasts
 	store.Views
 	Devices(ctx context.Context, app chat.AppID, user string) ([]store.Device, error)
+	Read(ctx context.Context, app chat.AppID, user string, r store.Range, dst []store.Entry) ([]store.Entry, error)
 	Overlays(ctx context.Context, app chat.AppID, uids []chat.UID) ([]*chat.State, error)
 	Epoch() string
 }

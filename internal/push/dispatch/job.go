@@ -45,12 +45,19 @@ func (l *lane) finish(j *store.PushJob, n *push.Notification, out *store.PushOut
 
 // end has the job's row taken away and its outcome kept. The caller holds mu.
 func (l *lane) end(j *store.PushJob, out *store.PushOutcome, shown *store.PushShownOf) {
+	l.waiting[j.Priority]--
+	e := l.ended(j, out)
+	e.shown = shown
+	l.d.settler.add(e)
+}
+
+// ended is the end of a job, which is still to be written. The caller holds mu.
+func (l *lane) ended(j *store.PushJob, out *store.PushOutcome) settled {
 	out.UID, out.Device, out.Provider, out.Kind, out.At = j.UID, j.Device, j.Lane.Provider, j.Kind, l.now().UnixMilli()
 	out.User, out.Attempts = sharedBy(j), j.Attempts
 	if reachedOut(out.Class) {
 		out.Attempts++
 	}
-	l.waiting[j.Priority]--
 	l.storms.over(j)
 	l.d.metrics.ended(l, j, out)
 	taken := out.Class == push.Accepted.String()
@@ -60,7 +67,7 @@ func (l *lane) end(j *store.PushJob, out *store.PushOutcome, shown *store.PushSh
 	if j.Kind != store.PushMessage {
 		out = nil // that of the notification which is taken back stays
 	}
-	l.d.settler.add(settled{lane: l, drop: *j, outcome: out, shown: shown, taken: taken})
+	return settled{lane: l, drop: *j, outcome: out, taken: taken}
 }
 
 // sharedBy is whose outcome it is where the UID does not say so: that of a broadcast

@@ -875,12 +875,19 @@ func (l *lane) attempt(ctx context.Context, at *seat, batch []store.PushJob) {
 	for i := range batch {
 		j := &batch[i]
 		n, end, err := l.compose(ctx, j)
+		var instead *store.PushJob
+		if end != nil && j.Held > 0 && othersLeft(end.Class) {
+			instead, err = l.heldBy(ctx, j)
+		}
 		switch {
 		case err != nil:
 			if ctx.Err() == nil {
 				l.d.warn("composing a notification", err)
 			}
 			l.put(j, j, l.now().Add(time.Second))
+		case instead != nil:
+			l.replace(j, end, instead)
+			asked = false
 		case end != nil:
 			l.settle(j, end)
 			asked = false

@@ -1,8 +1,13 @@
 package dispatch
 
 import (
+	"context"
+	"errors"
+	"slices"
 	"time"
 
+	"github.com/parleychat/parley/internal/chat"
+	"github.com/parleychat/parley/internal/push"
 	"github.com/parleychat/parley/internal/store"
 )
 
@@ -10,6 +15,12 @@ const (
 	stormAfter   = 5 // notifications of one device
 	stormWindow  = 10 * time.Second
 	summaryPause = time.Minute
+	// summaryAhead is how long before it expires a notification that stands for others
+	// is told at the latest, and summaryLeast what has to be over of the pause by then.
+	summaryAhead = 10 * time.Second
+	summaryLeast = summaryPause / 2
+	// heldBack is how far back those are looked for that one stands for.
+	heldBack = 200
 )
 
 // storms know which devices get more notifications than anybody wants. Calls and
@@ -45,6 +56,12 @@ func (s *storms) turn(now time.Time) {
 			delete(s.held, h)
 		}
 	}
+}
+
+// due is when the device is told by the job: once the pause is over, or before it
+// expires, lest a storm of what is short-lived is told of by nothing.
+func (c *held) due(j *store.PushJob) int64 {
+	return max(min(c.until, j.Expires-summaryAhead.Milliseconds()), c.until-(summaryPause-summaryLeast).Milliseconds())
 }
 
 // stormy reports whether the job is of those that a device can get too much of.
@@ -84,6 +101,9 @@ func (l *lane) hold(j *store.PushJob, now time.Time) bool {
 	s := &l.storms
 	s.turn(now)
 	c := s.held[h]
+	if c != nil { // longer than that it is only when the clock was put back
+		c.until = min(c.until, ms+summaryPause.Milliseconds())
+	}
 	if c != nil && c.going == j.PushPlace {
 		c.going = store.PushPlace{}
 		return false
@@ -109,7 +129,7 @@ func (l *lane) hold(j *store.PushJob, now time.Time) bool {
 	}
 	l.freeLocked(j)
 	if c.has {
-		if _, taken := l.inHand[keyOf(&c.job)]; taken && ms >= c.until {
+		if _, taken := l.inHand[keyOf(&c.job)]; taken && ms >= c.job.Due {
 			// It is about to be sent: this one waits for the next.
 			c.until, c.has, c.going = ms+summaryPause.Milliseconds(), false, c.job.PushPlace
 		}
@@ -124,15 +144,94 @@ func (l *lane) hold(j *store.PushJob, now time.Time) bool {
 		next.Attempts = 0
 		l.inHand[keyOf(&older)] = struct{}{}
 		l.inHand[keyOf(&next)] = struct{}{}
-		kept := next
 		l.end(&older, &store.PushOutcome{Class: "coalesced"}, nil)
-		next.Due = c.until
-		l.d.settler.add(settled{lane: l, drop: kept, put: &next})
-	} else {
-		kept := next
-		next.Due = c.until
-		l.d.settler.add(settled{lane: l, drop: kept, put: &next})
 	}
+	kept := next
+	next.Due = c.due(&next)
+	l.d.settler.add(settled{lane: l, drop: kept, put: &next})
 	c.job, c.has = next, true
 	return true
+}
+
+// othersLeft reports whether others that a notification stands for may be left when
+// its own message has ended so.
+func othersLeft(class string) bool { return class == "recalled" || class == "read" || class == "level" }
+
+// heldBy is the job that takes the place of one that stands for others, when its own
+// message is to be told no more: that of the newest of them that still is. There may be
+// none.
+func (d *Dispatcher) heldBy(ctx context.Context, j *store.PushJob) (*store.PushJob, error) {
+	app := d.Directory.AppByID(j.Lane.App)
+	if app == nil || j.Offset == 0 {
+		return nil, nil
+	}
+	rules, now := push.RulesOf(&app.Settings), d.Now()
+	to, err := d.Store.PushDevice(ctx, app.ID, j.User, j.Device)
+	if err != nil || to == nil {
+		return nil, err
+	}
+	list, err := d.Store.Read(ctx, app.ID, j.User, store.Range{Before: j.Offset, Limit: heldBack, Reverse: true}, nil)
+	if err != nil {
+		return nil, err
+	}
+	next := *j
+	for i := 0; i < len(list) && next.Held > 0; i++ {
+		e := &list[i]
+		if e.Kind != store.EntryIn {
+			continue
+		}
+		outcomes, err := d.Store.PushOutcomes(ctx, e.UID)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.ContainsFunc(outcomes, func(o store.PushOutcome) bool { return o.Device == j.Device && o.Class == "coalesced" }) {
+			continue
+		}
+		next.Held--
+		next.UID, next.Ref, next.Offset = e.UID, e.Ref, e.Offset
+		s, cast, err := d.sends.of(ctx, d.Store, app.ID, next.Ref)
+		if chat.KindOf(err) == chat.KindNotFound || errors.Is(err, store.ErrRow) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		next.Collapse = collapseOf(s, j.Lane.Provider)
+		next.Expires = e.UID.Time().Add(push.Lifetime(s.Type(), push.Alert, rules.Lifetime)).UnixMilli()
+		class, err := d.overtaken(ctx, app, &rules, &next, s, cast, to)
+		if err != nil {
+			return nil, err
+		}
+		if class == "" && next.Expires > now.UnixMilli() {
+			return &next, nil
+		}
+	}
+	return nil, nil
+}
+
+// heldBy is that of the dispatcher. Where it panics there is none.
+func (l *lane) heldBy(ctx context.Context, j *store.PushJob) (next *store.PushJob, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			l.panicked(p)
+			next, err = nil, nil
+		}
+	}()
+	return l.d.heldBy(ctx, j)
+}
+
+// replace ends a job, and has another take its place, which is told at once: its
+// device has waited for the pause already.
+func (l *lane) replace(j *store.PushJob, out *store.PushOutcome, next *store.PushJob) {
+	n := *next
+	n.Due, n.Attempts, n.Without, n.Code = l.now().UnixMilli(), 0, 0, ""
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.freeLocked(j)
+	if c := l.storms.held[hashOf(j.User, j.Device)]; c != nil {
+		c.going = n.PushPlace
+	}
+	e := l.ended(j, out)
+	e.put = &n
+	l.d.settler.add(e)
 }
