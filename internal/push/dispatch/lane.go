@@ -232,8 +232,8 @@ func (l *lane) step(ctx, sending context.Context) (nap time.Duration, end bool) 
 		l.flying.Go(func() {
 			defer at.users.Done()
 			for batch != nil {
-				l.attempt(sending, at, batch)
-				batch = l.more(at)
+				l.attempt(sending, at, batch, one)
+				batch, one = l.more(at), false
 			}
 			l.nudge()
 		})
@@ -249,7 +249,9 @@ func (l *lane) idle(now time.Time) bool {
 			return false
 		}
 	}
-	return l.flight == 0 && l.halt.Since == 0 && now.Sub(l.lastJob) >= laneIdle
+	// As long as it is not written what came of jobs their rows are there, and a lane
+	// that took the place of this one would send them again.
+	return l.flight == 0 && len(l.inHand) == 0 && l.halt.Since == 0 && now.Sub(l.lastJob) >= laneIdle
 }
 
 // refresh takes the adapter of the credential as it is now.
@@ -857,16 +859,19 @@ func (l *lane) rehome(ctx context.Context) {
 	l.mu.Unlock()
 }
 
-// attempt tries to get a batch to the provider.
-func (l *lane) attempt(ctx context.Context, at *seat, batch []store.PushJob) {
+// attempt tries to get a batch to the provider. It may be the one by which a lane that
+// is closed sees whether it goes.
+func (l *lane) attempt(ctx context.Context, at *seat, batch []store.PushJob, probe bool) {
 	asked := true
 	defer func() {
 		l.mu.Lock()
 		l.flight--
-		if l.probing && !asked {
-			l.probeAt = l.now() // it has not told whether the provider is there: the next one may
+		if probe {
+			l.probing = false
+			if !asked {
+				l.probeAt = l.now() // it has not told whether the provider is there: the next one may
+			}
 		}
-		l.probing = false
 		l.mu.Unlock()
 	}()
 	began := l.beginning()
@@ -880,11 +885,18 @@ func (l *lane) attempt(ctx context.Context, at *seat, batch []store.PushJob) {
 			instead, err = l.heldBy(ctx, j)
 		}
 		switch {
+		case errors.Is(err, store.ErrRow):
+			// To read it again does not help.
+			l.d.Logger.Error("push: what a notification is made of cannot be read", "lane", l.name(), "message", j.UID.String(), "error", err)
+			l.settle(j, &store.PushOutcome{Class: push.PayloadBad.String(), Code: "row"})
+			asked = false
 		case err != nil:
 			if ctx.Err() == nil {
 				l.d.warn("composing a notification", err)
 			}
-			l.put(j, j, l.now().Add(time.Second))
+			// The older it is the longer it waits: it may be its own trouble.
+			now := l.now()
+			l.put(j, j, now.Add(min(max(now.Sub(time.UnixMilli(j.MadeAt))/8, time.Second), time.Minute)))
 		case instead != nil:
 			l.replace(j, end, instead)
 			asked = false
@@ -1032,8 +1044,19 @@ func (l *lane) result(ctx context.Context, began beginning, j *store.PushJob, n 
 		}
 		l.put(j, &next, l.rest(now, began, a.After))
 	case push.AuthRefresh, push.ConfigHalt:
+		alone := l.passed(began)
 		l.stop(now, a.Code, 0)
-		l.put(j, &next, now)
+		if !alone {
+			l.put(j, &next, now)
+			return
+		}
+		// Others got through meanwhile, and will have the lane go on: if it is this
+		// one that is refused, it must not halt the lane for ever.
+		if next.Attempts++; next.Attempts >= maxAttempts {
+			l.settle(j, out)
+			return
+		}
+		l.put(j, &next, now.Add(rand.N(min(10*time.Second<<next.Attempts, maxBackoff))))
 	case push.QuotaDay:
 		l.stop(now, a.Code, nextMidnight(now).UnixMilli())
 		l.settle(j, out)
@@ -1094,6 +1117,13 @@ func (l *lane) succeeded(ctx context.Context, now time.Time, began beginning, to
 	if halted {
 		l.resume()
 	}
+}
+
+// passed reports whether others got through since.
+func (l *lane) passed(began beginning) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.successes != began.successes
 }
 
 // reached notes that the provider is there and answers.

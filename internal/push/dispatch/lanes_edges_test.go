@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"sync"
@@ -434,4 +435,159 @@ func TestOneSlowDevice(t *testing.T) {
 	w.mu.Unlock()
 	w.ends(w.one("carol", chat.VIVO), "accepted")
 	w.ends(w.one("carol", chat.VIVO, func(j *store.PushJob) { j.Priority = priorityMention }), "accepted")
+}
+
+// A lane that has had nothing to do for long does not end before it is written what
+// came of the last: another would send that again.
+func TestEndsOnceAllIsWritten(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	disk := &slowDisk{w.store, make(chan struct{})}
+	write := sync.OnceFunc(func() { close(disk.stuck) })
+	t.Cleanup(write)
+	w.d.Store, w.d.settler.store = disk, disk
+	w.phone("bob", chat.VIVO)
+	w.phone("carol", chat.VIVO)
+	w.run()
+	bob := w.one("bob", chat.VIVO)
+	w.until("it is sent", func() bool { return len(w.sentTo("bob")) == 1 })
+	for range 20 {
+		w.pass(laneIdle)
+		time.Sleep(2 * time.Millisecond)
+	}
+	w.phone("carol", chat.VIVO)
+	w.one("carol", chat.VIVO)
+	w.until("another is sent", func() bool { return len(w.sentTo("carol")) == 1 })
+	write()
+	w.ends(bob, "accepted")
+	if n := len(w.sentTo("bob")); n != 1 {
+		t.Errorf("it was sent %d times", n)
+	}
+}
+
+// What was under way when a breaker opened is not what tries whether it goes: one
+// request at a time does.
+func TestOneTries(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	hang := make(chan struct{})
+	w.hang = hang
+	var jobs []store.PushJob
+	for i := range breakAfter + 5 {
+		user := "u" + strconv.Itoa(i)
+		w.phone(user, chat.VIVO)
+		jobs = append(jobs, w.job(w.message("x", user), 0, user, chat.VIVO))
+	}
+	w.result(push.Result{Class: push.Retry, Code: "connect"})
+	w.run()
+	w.put(jobs[:breakAfter+1]...)
+	w.until("all are under way", func() bool { return w.underWay() == breakAfter+1 })
+	for range breakAfter {
+		hang <- struct{}{}
+	}
+	l := w.lane(chat.VIVO)
+	state := func() (flight int, probing bool) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.flight, l.probing
+	}
+	w.until("the breaker is open", func() bool { n, _ := state(); return n == 1 })
+	other := make(chan struct{})
+	w.mu.Lock()
+	w.hang = other
+	w.mu.Unlock()
+	w.put(jobs[breakAfter+1:]...)
+	w.pass(probePause + time.Second)
+	w.until("one tries", func() bool { n, probing := state(); return n == 2 && probing })
+	hang <- struct{}{} // the last of those from before
+	w.until("it is alone", func() bool { n, _ := state(); return n == 1 })
+	if _, probing := state(); !probing {
+		t.Error("another took itself for the one that tries")
+	}
+	close(other)
+}
+
+// What has the provider refuse the credentials while all others get through is given
+// up in the end: it must not halt the lane again and again.
+func TestHaltsAlone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.phone("bob", chat.VIVO)
+	w.phone("carol", chat.VIVO)
+	w.run()
+	l := w.lane(chat.VIVO)
+	w.answers(func(n *push.Notification) push.Attempt {
+		if n.User == "carol" {
+			return push.Attempt{Result: accepted}
+		}
+		l.mu.Lock()
+		l.successes++ // another got through meanwhile
+		l.mu.Unlock()
+		return push.Attempt{Result: push.Result{Class: push.ConfigHalt, Code: "DeviceTokenNotForTopic"}}
+	})
+	bob := w.one("bob", chat.VIVO)
+	for i := 1; w.outcome(bob).Class == ""; i++ {
+		if i > 3*maxAttempts {
+			t.Fatal("it is never given up")
+		}
+		w.until("it was tried", func() bool { return idleHand(l) && w.d.settler.behind() == 0 })
+		w.pass(time.Second)
+		w.until("the lane goes on", func() bool {
+			w.pass(haltPause)
+			w.one("carol", chat.VIVO)
+			return w.halted(chat.VIVO) == ""
+		})
+	}
+	if o := w.outcome(bob); o.Class != "config_halt" || o.Attempts != maxAttempts {
+		t.Errorf("%+v", o)
+	}
+}
+
+// failing is a store that cannot read some users' registrations.
+type failing struct {
+	Store
+	errs map[string]error
+	mu   sync.Mutex
+	read map[string]int
+}
+
+func (s *failing) PushDevice(ctx context.Context, app chat.AppID, user, id string) (*chat.PushDevice, error) {
+	s.mu.Lock()
+	s.read[user]++
+	s.mu.Unlock()
+	if err := s.errs[user]; err != nil {
+		return nil, err
+	}
+	return s.Store.PushDevice(ctx, app, user, id)
+}
+
+// What cannot be read of one notification costs that one, and is not asked for all
+// the time.
+func TestCannotBeComposed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	disk := &failing{Store: w.store, errs: map[string]error{"bob": store.ErrRow, "carol": errors.New("the disk")}, read: map[string]int{}}
+	w.d.Store = disk
+	w.run()
+	for _, user := range []string{"bob", "carol", "dave"} {
+		w.phone(user, chat.VIVO)
+	}
+	bob, carol, dave := w.one("bob", chat.VIVO), w.one("carol", chat.VIVO), w.one("dave", chat.VIVO)
+	w.ends(dave, "accepted")
+	if o := w.ends(bob, "payload_bad"); o.Code != "row" {
+		t.Errorf("%+v", o)
+	}
+	for range 3600 {
+		w.pass(time.Second)
+		w.until("nothing is due", func() bool { return w.quiet(chat.VIVO) })
+	}
+	disk.mu.Lock()
+	n := disk.read["carol"]
+	disk.errs = nil
+	disk.mu.Unlock()
+	if n < 60 || n > 150 {
+		t.Errorf("it was tried %d times in an hour", n)
+	}
+	w.pass(time.Minute)
+	w.ends(carol, "accepted")
 }
