@@ -355,20 +355,7 @@ func (l *lane) closed(now time.Time) (nap time.Duration, one bool) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	switch {
-	case l.seat == nil:
-		nap = time.Minute
-	case l.usedUpLocked(now):
-		nap = time.UnixMilli(l.halt.Until).Sub(now)
-	case now.Before(l.pause):
-		nap = l.pause.Sub(now)
-	case l.halt.Since != 0 && l.halt.Until == 0 || l.failures >= breakAfter:
-		if l.probing {
-			nap = longestNap
-		} else if nap = l.probeAt.Sub(now); nap <= 0 {
-			nap, one = 0, true
-		}
-	}
+	nap, one = l.closedLocked(now)
 	if nap > 0 && l.standSince.IsZero() {
 		l.standSince = now
 	}
@@ -379,6 +366,25 @@ func (l *lane) closed(now time.Time) (nap time.Duration, one bool) {
 		l.standSince = time.Time{}
 	}
 	return nap, one
+}
+
+// closedLocked is closed as far as it is the provider's doing.
+func (l *lane) closedLocked(now time.Time) (nap time.Duration, one bool) {
+	switch {
+	case l.seat == nil:
+		return time.Minute, false
+	case l.usedUpLocked(now):
+		return time.UnixMilli(l.halt.Until).Sub(now), false
+	case now.Before(l.pause):
+		return l.pause.Sub(now), false
+	case l.halt.Since != 0 && l.halt.Until == 0 || l.failures >= breakAfter:
+		if l.probing {
+			return longestNap, false
+		}
+		nap = max(l.probeAt.Sub(now), 0)
+		return nap, nap == 0
+	}
+	return 0, false
 }
 
 // usedUpLocked reports whether the quota of the day is used up. A day that is longer
@@ -451,7 +457,7 @@ func (l *lane) take(ctx context.Context, now time.Time, one bool) (batch []store
 // takeReady is take among what was read. Nothing, and no time to wait, is that
 // there is room for more than was read.
 func (l *lane) takeReady(now time.Time, one bool) (batch []store.PushJob, nap time.Duration) {
-	most, nap := l.reserve(one)
+	most, nap := l.reserve(now, one)
 	if most == 0 {
 		return nil, nap
 	}
@@ -489,10 +495,14 @@ func (l *lane) takeReady(now time.Time, one bool) (batch []store.PushJob, nap ti
 // reserve counts a request as under way, and so many notifications as sent, before
 // others look what there is room for: they take at the same time. 0 is that there is
 // no room, for as long as nap.
-func (l *lane) reserve(one bool) (most int, nap time.Duration) {
+func (l *lane) reserve(now time.Time, one bool) (most int, nap time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.seat == nil || l.flight+l.untold >= l.mostLocked() || !one && !l.opening.fits(l.flight) {
+	// It may have been closed since the lane was asked.
+	if nap, only := l.closedLocked(now); nap > 0 || only && !one {
+		return 0, longestNap
+	}
+	if l.flight+l.untold >= l.mostLocked() || !one && !l.opening.fits(l.flight) {
 		return 0, longestNap
 	}
 	most = max(l.seat.Batch(), 1)

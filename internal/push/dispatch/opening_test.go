@@ -152,8 +152,8 @@ func TestRateOfMany(t *testing.T) {
 	l := newLane(w.d, store.PushLane{App: w.app.ID, Provider: chat.MEIZU})
 	l.limiter = limiterOf(chat.MEIZU, c) // two at once, and one each 50 ms
 	l.seat = &seat{Adapter: &scripted{w}}
-	first, _ := l.reserve(false)
-	second, nap := l.reserve(false)
+	first, _ := l.reserve(w.clock(), false)
+	second, nap := l.reserve(w.clock(), false)
 	if first != 2 || second != 0 || nap <= 0 {
 		t.Errorf("%d and %d are reserved, nap %s", first, second, nap)
 	}
@@ -163,7 +163,31 @@ func TestRateOfMany(t *testing.T) {
 	if batch, _ := l.takeReady(w.clock(), false); len(batch) != 1 || l.promised != 0 || l.flight != 1 {
 		t.Errorf("%d taken, %d still promised, %d under way", len(batch), l.promised, l.flight)
 	}
-	if n, _ := l.reserve(false); n != 1 {
+	if n, _ := l.reserve(w.clock(), false); n != 1 {
 		t.Errorf("%d are reserved of what is left", n)
+	}
+}
+
+// What closes a lane while somebody is about to take holds for them too.
+func TestClosedMeanwhile(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for name, closes := range map[string]func(*lane){
+		"a pause":                func(l *lane) { l.rest(w.clock(), beginning{}, time.Minute) },
+		"a breaker":              func(l *lane) { l.failures, l.probeAt = breakAfter, w.clock().Add(probePause) },
+		"to be tried by another": func(l *lane) { l.failures = breakAfter },
+		"a halt":                 func(l *lane) { l.stop(w.clock(), "10200", 0) },
+		"a quota":                func(l *lane) { l.stop(w.clock(), "10070", nextMidnight(w.clock()).UnixMilli()) },
+	} {
+		l := newLane(w.d, store.PushLane{App: w.app.ID, Provider: chat.VIVO})
+		l.seat = &seat{Adapter: &scripted{w}}
+		if nap, one := l.closed(w.clock()); nap > 0 || one {
+			t.Fatalf("%s: closed from the beginning", name)
+		}
+		closes(l)
+		l.ready[priorityUsual] = []store.PushJob{w.job(chat.UID{1}, 0, "a", chat.VIVO)}
+		if batch, nap := l.takeReady(w.clock(), false); len(batch) > 0 || nap <= 0 || l.flight != 0 {
+			t.Errorf("%s: %d are taken all the same, nap %s", name, len(batch), nap)
+		}
 	}
 }
