@@ -22,6 +22,7 @@ import (
 
 const (
 	pageSize     = 1000             // jobs read at once
+	mostAhead    = 2 * time.Hour    // nothing is put off for longer: what is due later was put by a wrong clock
 	maxAttempts  = 8                // that count
 	maxBackoff   = 10 * time.Minute // between two attempts
 	breakAfter   = 10               // failures in a row
@@ -614,12 +615,16 @@ func (l *lane) freeLocked(j *store.PushJob) {
 func (l *lane) fill(ctx context.Context, now time.Time) (read bool, nap time.Duration, err error) {
 	for p := range uint8(store.PushPriorities) {
 		l.mu.Lock()
-		wanted := l.next[p] <= now.UnixMilli() && len(l.inHand) < l.most(p)
+		until := now.UnixMilli()
+		if next := l.next[p]; next != math.MaxInt64 && next > now.Add(mostAhead).UnixMilli() {
+			until = math.MaxInt64
+		}
+		wanted := l.next[p] <= until && len(l.inHand) < l.most(p)
 		l.mu.Unlock()
 		if !wanted {
 			continue
 		}
-		if read, err = l.read(ctx, p, now.UnixMilli()); err != nil {
+		if read, err = l.read(ctx, p, until); err != nil {
 			l.d.warn("reading push jobs", err)
 			return false, time.Second, err
 		}
@@ -648,15 +653,15 @@ func (l *lane) most(priority uint8) int {
 	return l.d.InFlight + (4+store.PushPriorities-1-int(priority))*pageSize
 }
 
-// read reads more jobs of the priority, due by now, and reports whether there were
+// read reads more jobs of the priority, due by then, and reports whether there were
 // any.
-func (l *lane) read(ctx context.Context, p uint8, now int64) (some bool, err error) {
+func (l *lane) read(ctx context.Context, p uint8, until int64) (some bool, err error) {
 	for full := true; full; {
 		l.mu.Lock()
 		behind := l.behind[p]
 		l.reading, l.early[p] = true, math.MaxInt64
 		l.mu.Unlock()
-		page, err := l.d.Store.PushJobs(ctx, &l.id, p, behind, now, pageSize)
+		page, err := l.d.Store.PushJobs(ctx, &l.id, p, behind, until, pageSize)
 		if err != nil {
 			l.doneReading()
 			return false, err
@@ -895,11 +900,6 @@ func (l *lane) attempt(ctx context.Context, at *seat, batch []store.PushJob, pro
 			instead, err = l.heldBy(ctx, j)
 		}
 		switch {
-		case errors.Is(err, store.ErrRow):
-			// To read it again does not help.
-			l.d.Logger.Error("push: what a notification is made of cannot be read", "lane", l.name(), "message", j.UID.String(), "error", err)
-			l.settle(j, &store.PushOutcome{Class: push.PayloadBad.String(), Code: "row"})
-			asked = false
 		case err != nil:
 			if ctx.Err() == nil {
 				l.d.warn("composing a notification", err)

@@ -591,3 +591,24 @@ func TestCannotBeComposed(t *testing.T) {
 	w.pass(time.Minute)
 	w.ends(carol, "accepted")
 }
+
+// What was put by a clock that was wrong by days is told when it is right again, and
+// not in days.
+func TestDueInDays(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.phone("carol", chat.VIVO)
+	w.phone("bob", chat.VIVO)
+	w.pass(30 * 24 * time.Hour)
+	bob := w.one("bob", chat.VIVO, func(j *store.PushJob) { j.MadeAt = j.Due })
+	w.pass(-30 * 24 * time.Hour)
+	w.run()
+	w.ends(bob, "accepted")
+	later := w.one("carol", chat.VIVO, func(j *store.PushJob) { j.Due += time.Hour.Milliseconds() })
+	w.ends(w.one("carol", chat.VIVO), "accepted")
+	if c := w.outcome(later).Class; c != "" {
+		t.Errorf("%s before it is due", c)
+	}
+	w.pass(time.Hour)
+	w.ends(later, "accepted")
+}

@@ -209,7 +209,8 @@ func (d *Dispatcher) heldBy(ctx context.Context, j *store.PushJob) (*store.PushJ
 	return nil, nil
 }
 
-// heldBy is that of the dispatcher. Where it panics there is none.
+// heldBy is that of the dispatcher. Where it panics, or what is stored for it cannot be
+// read, there is none.
 func (l *lane) heldBy(ctx context.Context, j *store.PushJob) (next *store.PushJob, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -217,7 +218,10 @@ func (l *lane) heldBy(ctx context.Context, j *store.PushJob) (next *store.PushJo
 			next, err = nil, nil
 		}
 	}()
-	return l.d.heldBy(ctx, j)
+	if next, err = l.d.heldBy(ctx, j); errors.Is(err, store.ErrRow) {
+		next, err = nil, nil
+	}
+	return next, err
 }
 
 // replace ends a job, and has another take its place, which is told at once: its
