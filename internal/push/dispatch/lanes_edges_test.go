@@ -161,57 +161,6 @@ func TestClockGoesBack(t *testing.T) {
 
 }
 
-// One device whose token is dead says nothing of the others, however often it is
-// asked.
-func TestOneDeadToken(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	w.run()
-	w.phone("bob", chat.VIVO)
-	w.phone("carol", chat.VIVO)
-	w.answers(func(n *push.Notification) push.Attempt {
-		if n.User == "bob" {
-			return push.Attempt{Result: push.Result{Class: push.TokenDead, Code: "10302"}}
-		}
-		return push.Attempt{Result: accepted}
-	})
-	for range 2 * gateFew {
-		w.ends(w.one("bob", chat.VIVO), "token_dead")
-	}
-	if code := w.halted(chat.VIVO); code != "" {
-		t.Fatalf("halted by one token: %s", code)
-	}
-	w.ends(w.one("carol", chat.VIVO), "accepted")
-	w.until("the token is deleted", func() bool { return !w.hasPhone("bob") })
-}
-
-// Tokens that look dead by chance stop a small app for a moment only.
-func TestDeadInARow(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	w.run()
-	w.phone("carol", chat.VIVO)
-	w.answers(func(n *push.Notification) push.Attempt {
-		if n.User != "carol" {
-			return push.Attempt{Result: push.Result{Class: push.TokenDead, Code: "10302"}}
-		}
-		return push.Attempt{Result: accepted}
-	})
-	for i := range gateFew {
-		user := fmt.Sprint("u", i)
-		w.phone(user, chat.VIVO)
-		w.ends(w.one(user, chat.VIVO), "token_dead")
-	}
-	w.until("the lane is halted", func() bool { return w.halted(chat.VIVO) != "" })
-	uid := w.one("carol", chat.VIVO, func(j *store.PushJob) { j.Priority, j.Expires = priorityCall, j.Due+60_000 })
-	w.crash()
-	w.run()
-	w.until("it still is", func() bool { return w.halted(chat.VIVO) != "" })
-	w.pass(doubtPause + time.Second)
-	w.ends(uid, "accepted")
-	w.until("it goes on", func() bool { return w.halted(chat.VIVO) == "" })
-}
-
 // Of those with one collapse id the newest message is what counts, and not the one
 // that is due last.
 func TestCollapseAfterRetry(t *testing.T) {
@@ -246,39 +195,6 @@ func TestCountIsMended(t *testing.T) {
 		defer l.mu.Unlock()
 		return l.waiting == [store.PushPriorities]int{}
 	})
-}
-
-// What stands for a storm and has expired in a halted lane has ended once.
-func TestHeldAndExpired(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	w.run()
-	w.phone("bob", chat.VIVO)
-	for range stormAfter {
-		w.ends(w.one("bob", chat.VIVO), "accepted")
-	}
-	short := func(j *store.PushJob) { j.Expires = j.Due + 90_000 }
-	one := w.one("bob", chat.VIVO, short)
-	w.until("it is held", func() bool { return w.quiet(chat.VIVO) && w.left(chat.VIVO) == 1 })
-	l := w.lane(chat.VIVO)
-	l.stop(w.clock(), "10200", 0)
-	w.until("it has expired", func() bool {
-		w.pass(sweepPause)
-		return w.outcome(one).Class == "expired"
-	})
-	w.until("that is written", func() bool { return idleHand(l) })
-	l.resume()
-	next := w.one("bob", chat.VIVO)
-	w.ends(next, "accepted")
-	if c := w.outcome(one).Class; c != "expired" {
-		t.Errorf("it ended twice, then as %s", c)
-	}
-	w.until("nothing is left", func() bool { return idleHand(l) })
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if n := l.allLocked(); n != 0 {
-		t.Errorf("%d are counted", n)
-	}
 }
 
 // However much expires in a lane that stands still, little of it is in memory.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/parleychat/parley/internal/chat"
+	"github.com/parleychat/parley/internal/push"
 	"github.com/parleychat/parley/internal/store"
 )
 
@@ -175,5 +176,123 @@ func TestStormAndClock(t *testing.T) {
 	w.ends(next, "accepted")
 	if list := w.sentTo("bob"); list[len(list)-1].body != "3 new messages" {
 		t.Errorf("sent %+v", list[stormAfter:])
+	}
+}
+
+// A storm becomes a few notifications and a summary a minute. Calls go through.
+func TestStorm(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.run()
+	w.phone("bob", chat.VIVO)
+	w.phone("carol", chat.VIVO)
+	var last chat.UID
+	var all []chat.UID
+	for range 100 {
+		last = w.one("bob", chat.VIVO)
+		all = append(all, last)
+	}
+	call := w.one("bob", chat.VIVO, func(j *store.PushJob) { j.Priority = priorityCall })
+	w.ends(call, "accepted")
+	w.ends(w.one("carol", chat.VIVO), "accepted")
+	w.until("the rest is held", func() bool { return w.left(chat.VIVO) == 1 && idleHand(w.lane(chat.VIVO)) })
+	if n := len(w.sentTo("bob")); n != stormAfter+1 {
+		t.Errorf("%d were sent", n)
+	}
+	if s := "carried over"; true {
+		// What is held survives a crash.
+		w.crash()
+		w.run()
+		w.pass(summaryPause + time.Second)
+		w.ends(last, "accepted")
+		list := w.sentTo("bob")
+		if got := list[len(list)-1]; got.body != "95 new messages" || got.title != "alice" {
+			t.Errorf("%s: %+v", s, got)
+		}
+	}
+	n := map[string]int{}
+	for _, uid := range all {
+		n[w.outcome(uid).Class]++
+	}
+	if n["accepted"] != stormAfter+1 || n["coalesced"] != 100-stormAfter-1 {
+		t.Errorf("outcomes %v", n)
+	}
+	w.pass(2 * summaryPause)
+	w.ends(w.one("bob", chat.VIVO), "accepted")
+	if list := w.sentTo("bob"); list[len(list)-1].body != "hello bob" {
+		t.Error("the storm is not over")
+	}
+}
+
+// What did not get through is no storm.
+func TestNoStorm(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.result(push.Result{Class: push.Retry, Code: "connect"})
+	w.run()
+	w.phone("bob", chat.VIVO)
+	var uids []chat.UID
+	for range stormAfter {
+		uids = append(uids, w.one("bob", chat.VIVO))
+	}
+	w.until("each was tried", func() bool {
+		w.pass(time.Second)
+		return len(w.sentTo("bob")) > 2*stormAfter
+	})
+	w.result(accepted)
+	for _, uid := range uids {
+		w.until("told", func() bool {
+			w.pass(time.Second)
+			return w.outcome(uid).Class == "accepted"
+		})
+	}
+}
+
+// A storm that goes on is a summary a minute.
+func TestLongStorm(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.run()
+	w.phone("bob", chat.VIVO)
+	for range 200 {
+		w.one("bob", chat.VIVO)
+		w.pass(time.Second)
+		w.until("it is taken", func() bool { return w.quiet(chat.VIVO) })
+	}
+	if n := len(w.sentTo("bob")); n < stormAfter+2 || n > stormAfter+4 {
+		t.Errorf("%d notifications for 200 messages in 200 seconds", n)
+	}
+}
+
+// What stands for a storm and has expired in a halted lane has ended once.
+func TestHeldAndExpired(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.run()
+	w.phone("bob", chat.VIVO)
+	for range stormAfter {
+		w.ends(w.one("bob", chat.VIVO), "accepted")
+	}
+	short := func(j *store.PushJob) { j.Expires = j.Due + 90_000 }
+	one := w.one("bob", chat.VIVO, short)
+	w.until("it is held", func() bool { return w.quiet(chat.VIVO) && w.left(chat.VIVO) == 1 })
+	l := w.lane(chat.VIVO)
+	l.stop(w.clock(), "10200", 0)
+	w.until("it has expired", func() bool {
+		w.pass(sweepPause)
+		return w.outcome(one).Class == "expired"
+	})
+	w.until("that is written", func() bool { return idleHand(l) })
+	l.resume()
+	next := w.one("bob", chat.VIVO)
+	w.ends(next, "accepted")
+	if c := w.outcome(one).Class; c != "expired" {
+		t.Errorf("it ended twice, then as %s", c)
+	}
+	w.until("nothing is left", func() bool { return idleHand(l) })
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n := l.allLocked(); n != 0 {
+		t.Errorf("%d are counted", n)
 	}
 }
