@@ -42,6 +42,8 @@ type Provider struct {
 	// Refusals are what comes of asking for access tokens in vain.
 	Refusals map[string]Refusal
 
+	// Accepts is an answer by which a notification is taken.
+	Accepts string
 	// Otherwise are the faults whose outcome is another than with most.
 	Otherwise map[string]Outcome
 	HTTP2     bool // nothing else is spoken
@@ -298,7 +300,8 @@ func (p Provider) Faults(t *testing.T) {
 		"answer gets lost": {pushtest.Fault{Lost: true}, Outcome{push.Retry, "transport", 0}},
 		"cut short":        {pushtest.Fault{Status: 200, Body: `{"code":"80`}, Outcome{push.Retry, "unreadable", 0}},
 		"says nothing":     {pushtest.Fault{Status: 200}, Outcome{push.Retry, "unreadable", 0}},
-		"says too much":    {pushtest.Fault{Status: 200, Body: strings.Repeat(" ", line.MaxAnswer) + "{}"}, Outcome{push.Retry, "unreadable", 0}},
+		"says too much":    {pushtest.Fault{Status: 200, Body: strings.Repeat(" ", line.MaxAnswer) + cmp.Or(p.Accepts, "{}")}, Outcome{push.Retry, "unreadable", 0}},
+		"says just enough": {pushtest.Fault{Status: 200, Body: strings.Repeat(" ", line.MaxAnswer-len(p.Accepts)) + p.Accepts}, Outcome{Class: push.Accepted}},
 		"a page of 200":    {pushtest.Fault{Status: 200, Body: "<html>Please log in</html>"}, Outcome{push.Retry, "unreadable", 0}},
 		"a page":           {pushtest.Fault{Status: 502, Body: "<html>Bad gateway</html>"}, Outcome{push.Retry, "http 502", 0}},
 		"a page of 404":    {pushtest.Fault{Status: 404, Body: "<html>Not found</html>"}, Outcome{push.ConfigHalt, "http 404", 0}},
@@ -312,6 +315,9 @@ func (p Provider) Faults(t *testing.T) {
 		"wait for days":    {wait(503, "864000"), Outcome{push.RetryAfter, "http 503", push.MaxRetryAfter}},
 		"slow":             {pushtest.Fault{Delay: 10 * time.Millisecond}, Outcome{Class: push.Accepted}},
 		"says goodbye":     {pushtest.Fault{GoAway: true}, Outcome{Class: push.Accepted}},
+	}
+	if p.Accepts == "" {
+		delete(faults, "says just enough")
 	}
 	for name := range p.Otherwise {
 		if _, known := faults[name]; !known {

@@ -18,7 +18,7 @@ import (
 )
 
 var provider = golden.Provider{
-	Sim: pushtest.NewHONOR, New: New, Speaks: true, Badge: true,
+	Sim: pushtest.NewHONOR, New: New, Accepts: `{"code":200}`, Speaks: true, Badge: true,
 	Grants: true, Life: 55 * time.Minute, Good: time.Hour, Refusals: golden.OAuth,
 	Spoil: func(c *chat.PushCredential) { c.Fields["clientSecret"] = "wrong" },
 }

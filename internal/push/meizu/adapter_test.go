@@ -20,7 +20,7 @@ import (
 )
 
 var provider = golden.Provider{
-	Sim: pushtest.NewMEIZU, New: New, LifeUnit: time.Hour,
+	Sim: pushtest.NewMEIZU, New: New, Accepts: `{"code":"200"}`, LifeUnit: time.Hour,
 	Spoil: func(c *chat.PushCredential) { c.Fields["appSecret"] = "7" },
 }
 

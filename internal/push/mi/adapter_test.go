@@ -20,7 +20,7 @@ import (
 const token = "regid+/ab="
 
 var provider = golden.Provider{
-	Sim: pushtest.NewMI, New: New, Speaks: true,
+	Sim: pushtest.NewMI, New: New, Accepts: `{"result":"ok","code":0}`, Speaks: true,
 	Phone: pushtest.Phone{Token: token, Package: "com.example.app"},
 	Spoil: func(c *chat.PushCredential) { c.Fields["appSecret"] = "wrong" },
 	Otherwise: map[string]golden.Outcome{

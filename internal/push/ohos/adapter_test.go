@@ -20,7 +20,7 @@ import (
 )
 
 var provider = golden.Provider{
-	Sim: pushtest.NewOHOS, New: New, Life: 55 * time.Minute, Speaks: true, Badge: true,
+	Sim: pushtest.NewOHOS, New: New, Accepts: `{"code":"80000000"}`, Life: 55 * time.Minute, Speaks: true, Badge: true,
 	Spoil: func(c *chat.PushCredential) { change(c, "key_id", "another") },
 }
 

@@ -23,7 +23,7 @@ import (
 const token = "OPPO_CN_7ab8"
 
 var provider = golden.Provider{
-	Sim: pushtest.NewOPPO, New: New, Once: true,
+	Sim: pushtest.NewOPPO, New: New, Accepts: `{"code":0}`, Once: true,
 	Phone:  pushtest.Phone{Token: token},
 	Spoil:  func(c *chat.PushCredential) { c.Fields["masterSecret"] = "wrong" },
 	Grants: true, Life: renewal, Good: lifetime,

@@ -20,7 +20,7 @@ import (
 )
 
 var provider = golden.Provider{
-	Sim: pushtest.NewVIVO, New: New,
+	Sim: pushtest.NewVIVO, New: New, Accepts: `{"result":0}`,
 	Spoil:  func(c *chat.PushCredential) { c.Fields["appSecret"] = "hush" },
 	Grants: true, Life: renewal, Good: lifetime,
 	Bearer: func(s golden.Seen) string { return s.Request.Header.Get("authToken") },
