@@ -34,6 +34,7 @@ import (
 var (
 	provider = golden.Provider{
 		Sim: pushtest.NewAPNs, New: New, HTTP2: true, Shared: true, Speaks: true, Badge: true,
+		Gone: `{"reason":"Unregistered","timestamp":1}`, GoneStatus: 410,
 		Phone: pushtest.Phone{Token: token, Package: "com.example.app", Environment: chat.Production}, Many: "%064x",
 		Set:   func(c *chat.PushCredential) { c.Environment, c.Package = chat.Production, "com.example.app" },
 		Spoil: func(c *chat.PushCredential) { c.Fields["teamId"] = "ABCDE12345" },

@@ -30,6 +30,7 @@ const phone = "fcm-token:APA91bExample"
 
 var provider = golden.Provider{
 	Sim: pushtest.NewFCM, New: New, Accepts: `{"name":"x"}`, Speaks: true, Badge: true, Shared: true,
+	Gone: `{"error":{"code":404,"details":[{"@type":"type.googleapis.com/google.firebase.fcm.v1.FcmError","errorCode":"UNREGISTERED"}]}}`, GoneStatus: 404,
 	Phone: pushtest.Phone{Token: phone, Package: "com.example.app"}, Many: "fcm-token-%0140d",
 	Spoil:  setAccount("client_email", "other@example.com"),
 	Grants: true, Life: 55*time.Minute - time.Second, Good: time.Hour - time.Second, Refusals: golden.OAuth,

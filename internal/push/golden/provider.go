@@ -44,6 +44,9 @@ type Provider struct {
 
 	// Accepts is an answer by which a notification is taken.
 	Accepts string
+	// Gone is one by which a token is dead or suspect: less or more than that is not.
+	Gone       string
+	GoneStatus int // 200 when 0
 	// Otherwise are the faults whose outcome is another than with most.
 	Otherwise map[string]Outcome
 	HTTP2     bool // nothing else is spoken
@@ -318,6 +321,16 @@ func (p Provider) Faults(t *testing.T) {
 	}
 	if p.Accepts == "" {
 		delete(faults, "says just enough")
+	}
+	gone := pushtest.Fault{Status: cmp.Or(p.GoneStatus, http.StatusOK)}
+	or := push.ByStatus(gone.Status, 0)
+	for name, body := range map[string]string{
+		"gone, cut short": p.Gone[:max(len(p.Gone)-2, 0)], "gone, says too much": strings.Repeat(" ", line.MaxAnswer) + p.Gone,
+	} {
+		gone.Body = body
+		if p.Gone != "" {
+			faults[name] = Refusal{gone, Outcome{or.Class, or.Code, 0}}
+		}
 	}
 	for name := range p.Otherwise {
 		if _, known := faults[name]; !known {
@@ -681,6 +694,16 @@ func (p Provider) Connections(t *testing.T) {
 		if s := r.Sim.Stats(); s.Conns != 1 || s.Open != 1 || s.Requests != 20 {
 			t.Errorf("HTTP/1 %t: %+v", old, s)
 		}
+		// An answer that is not read to its end takes its connection with it, at most.
+		r.Sim.Fail(pushtest.Fault{Status: 502, Body: strings.Repeat("<html>Bad gateway</html>", 50_000)})
+		for range 5 {
+			Outcome{push.Retry, "http 502", 0}.Is(t, "a long page", r.Tell(r.p.Phone.Token).Result)
+		}
+		for deadline := time.Now().Add(10 * time.Second); r.Sim.Stats().Open > 1; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("HTTP/1 %t: %d connections are open", old, r.Sim.Stats().Open)
+			}
+		}
 	}
 }
 
@@ -722,6 +745,13 @@ func (p Provider) Provoke(t *testing.T, classes push.Classes) {
 	token := r.p.Phone.Token
 	if a := r.Tell(token); a.Class != push.Accepted {
 		t.Fatalf("%s %+v", a.Class, a)
+	}
+	if p.Gone != "" {
+		mend := r.Sim.Fail(pushtest.Fault{Status: cmp.Or(p.GoneStatus, http.StatusOK), Body: p.Gone})
+		if a := r.Tell(token); a.Class != push.TokenDead && a.Class != push.TokenStrike {
+			t.Errorf("gone: %s %+v", a.Class, a)
+		}
+		mend()
 	}
 	log := len(r.Sim.Log(token))
 	for _, code := range slices.Sorted(maps.Keys(classes)) {

@@ -19,6 +19,7 @@ import (
 
 var provider = golden.Provider{
 	Sim: pushtest.NewHONOR, New: New, Accepts: `{"code":200}`, Speaks: true, Badge: true,
+	Gone:   `{"code":200,"data":{"expireTokens":["t"]}}`,
 	Grants: true, Life: 55 * time.Minute, Good: time.Hour, Refusals: golden.OAuth,
 	Spoil: func(c *chat.PushCredential) { c.Fields["clientSecret"] = "wrong" },
 }

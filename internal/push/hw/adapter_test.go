@@ -17,6 +17,7 @@ import (
 
 var provider = golden.Provider{
 	Sim: pushtest.NewHW, New: New, Accepts: `{"code":"80000000"}`, Speaks: true, Badge: true,
+	Gone:   `{"code":"80300007"}`,
 	Grants: true, Life: 55 * time.Minute, Good: time.Hour, Refusals: golden.OAuth,
 	Spoil: func(c *chat.PushCredential) { c.Fields["clientSecret"] = "wrong" },
 }

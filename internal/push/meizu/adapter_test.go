@@ -21,6 +21,7 @@ import (
 
 var provider = golden.Provider{
 	Sim: pushtest.NewMEIZU, New: New, Accepts: `{"code":"200"}`, LifeUnit: time.Hour,
+	Gone:  `{"code":"200","value":{"110003":["t"]}}`,
 	Spoil: func(c *chat.PushCredential) { c.Fields["appSecret"] = "7" },
 }
 

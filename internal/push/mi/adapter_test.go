@@ -21,6 +21,7 @@ const token = "regid+/ab="
 
 var provider = golden.Provider{
 	Sim: pushtest.NewMI, New: New, Accepts: `{"result":"ok","code":0}`, Speaks: true,
+	Gone:  `{"result":"error","code":20301}`,
 	Phone: pushtest.Phone{Token: token, Package: "com.example.app"},
 	Spoil: func(c *chat.PushCredential) { c.Fields["appSecret"] = "wrong" },
 	Otherwise: map[string]golden.Outcome{

@@ -21,6 +21,7 @@ import (
 
 var provider = golden.Provider{
 	Sim: pushtest.NewOHOS, New: New, Accepts: `{"code":"80000000"}`, Life: 55 * time.Minute, Speaks: true, Badge: true,
+	Gone:  `{"code":"80300007"}`,
 	Spoil: func(c *chat.PushCredential) { change(c, "key_id", "another") },
 }
 

@@ -24,6 +24,7 @@ const token = "OPPO_CN_7ab8"
 
 var provider = golden.Provider{
 	Sim: pushtest.NewOPPO, New: New, Accepts: `{"code":0}`, Once: true,
+	Gone:   `{"code":10000}`,
 	Phone:  pushtest.Phone{Token: token},
 	Spoil:  func(c *chat.PushCredential) { c.Fields["masterSecret"] = "wrong" },
 	Grants: true, Life: renewal, Good: lifetime,

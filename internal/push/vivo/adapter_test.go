@@ -21,6 +21,7 @@ import (
 
 var provider = golden.Provider{
 	Sim: pushtest.NewVIVO, New: New, Accepts: `{"result":0}`,
+	Gone:   `{"result":10302}`,
 	Spoil:  func(c *chat.PushCredential) { c.Fields["appSecret"] = "hush" },
 	Grants: true, Life: renewal, Good: lifetime,
 	Bearer: func(s golden.Seen) string { return s.Request.Header.Get("authToken") },
