@@ -853,3 +853,46 @@ func Want(t testing.TB, what string, got push.Result, class push.Class, code str
 		t.Errorf("%s: %s %s, want %s %s", what, got.Class, got.Code, class, code)
 	}
 }
+
+// Adverts are notifications of no class that the app has a right to: a phone shows two
+// of them a day, and the others are accepted for nothing. class makes one of a
+// class, or of none.
+func (p Provider) Adverts(t *testing.T, class func(n *push.Notification, has bool)) {
+	t.Parallel()
+	r := p.Start(t, Options{Sim: pushtest.Options{Strict: true}})
+	for i := range 5 {
+		n := r.Example(r.p.Phone.Token)
+		n.UID = chat.NewUID(Now.UnixMilli(), chat.Direct, 3, uint32(i))
+		class(&n, i == 4)
+		Outcome{Class: push.Accepted}.Is(t, "an advertisement", r.Try(n).Result)
+	}
+	if got := r.Sim.Screen(r.p.Phone.Token); len(got) != 3 {
+		t.Errorf("%d are shown", len(got))
+	}
+}
+
+// Secret is what nothing that is said of a credential has in it.
+const Secret = "SECRET"
+
+// Fields are credentials that cannot be, by the field that is to blame: that is said,
+// and nothing of what is in it.
+func (p Provider) Fields(t *testing.T, spoil map[string]func(*chat.PushCredential)) {
+	t.Parallel()
+	for field, spoil := range spoil {
+		c := p.Sim(pushtest.Options{}).Credential("https://127.0.0.1:1")
+		spoil(&c)
+		_, err := p.New(&c, line.Options{}, time.Now)
+		if e, ok := err.(*chat.Error); !ok || e.Field != field || strings.Contains(err.Error(), Secret) {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
+}
+
+// FieldsOf are credentials with one field changed to this.
+func FieldsOf(values map[string]string) map[string]func(*chat.PushCredential) {
+	all := map[string]func(*chat.PushCredential){}
+	for name, v := range values {
+		all[name] = func(c *chat.PushCredential) { c.Fields[name] = v }
+	}
+	return all
+}

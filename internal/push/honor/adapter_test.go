@@ -13,7 +13,6 @@ import (
 	"github.com/parleychat/parley/internal/chat"
 	"github.com/parleychat/parley/internal/push"
 	"github.com/parleychat/parley/internal/push/golden"
-	"github.com/parleychat/parley/internal/push/line"
 	"github.com/parleychat/parley/internal/push/pushtest"
 )
 
@@ -79,15 +78,7 @@ func TestCheck(t *testing.T) {
 
 // What is wrong with a credential is said by the field, and without its value.
 func TestNew(t *testing.T) {
-	t.Parallel()
-	for field, value := range map[string]string{"clientSecret": "", "appId": "", "clientId": "", "importance": "HIGH SECRET", "testMessages": "SECRET", "intent": "SECRET \n", "channelId": "SECRET"} {
-		c := pushtest.NewHONOR(pushtest.Options{}).Credential("https://127.0.0.1:1")
-		c.Fields[field] = value
-		_, err := New(&c, line.Options{}, nil)
-		if e, ok := err.(*chat.Error); !ok || e.Field != field || strings.Contains(err.Error(), "SECRET") {
-			t.Errorf("%s: %v", field, err)
-		}
-	}
+	provider.Fields(t, golden.FieldsOf(map[string]string{"clientSecret": "", "appId": "", "clientId": "", "importance": "HIGH SECRET", "testMessages": "SECRET", "intent": "SECRET \n", "channelId": "SECRET"}))
 }
 
 func TestTokens(t *testing.T) {
@@ -108,19 +99,9 @@ func TestTokens(t *testing.T) {
 
 // LOW ones are advertisements, of which a phone shows two a day.
 func TestAdverts(t *testing.T) {
-	t.Parallel()
-	r := provider.Start(t, golden.Options{Sim: pushtest.Options{Strict: true}})
-	for i := range 5 {
-		n := golden.Example(t, golden.Token)
-		n.UID = chat.NewUID(golden.Now.UnixMilli(), chat.Direct, 3, uint32(i))
-		n.Ext.HONOR.Importance = map[bool]string{true: "NORMAL", false: "LOW"}[i == 4]
-		if a := r.Send(context.Background(), []*push.Notification{&n})[0]; a.Class != push.Accepted {
-			t.Fatalf("%s %+v", a.Class, a)
-		}
-	}
-	if got := r.Sim.Screen(golden.Token); len(got) != 3 {
-		t.Errorf("%d are shown", len(got))
-	}
+	provider.Adverts(t, func(n *push.Notification, has bool) {
+		n.Ext.HONOR.Importance = map[bool]string{true: "NORMAL", false: "LOW"}[has]
+	})
 }
 
 func TestRefuses(t *testing.T) {

@@ -11,7 +11,6 @@ import (
 	"github.com/parleychat/parley/internal/chat"
 	"github.com/parleychat/parley/internal/push"
 	"github.com/parleychat/parley/internal/push/golden"
-	"github.com/parleychat/parley/internal/push/line"
 	"github.com/parleychat/parley/internal/push/pushtest"
 )
 
@@ -81,15 +80,7 @@ func TestCheck(t *testing.T) {
 
 // What is wrong with a credential is said by the field, and without its value.
 func TestNew(t *testing.T) {
-	t.Parallel()
-	for field, value := range map[string]string{"clientSecret": "", "appId": "", "importance": "SECRET", "testMessages": "SECRET", "channelId": "SECRET \n", "unknown": "SECRET"} {
-		c := pushtest.NewHW(pushtest.Options{}).Credential("https://127.0.0.1:1")
-		c.Fields[field] = value
-		_, err := New(&c, line.Options{}, nil)
-		if e, ok := err.(*chat.Error); !ok || e.Field != field || strings.Contains(err.Error(), "SECRET") {
-			t.Errorf("%s: %v", field, err)
-		}
-	}
+	provider.Fields(t, golden.FieldsOf(map[string]string{"clientSecret": "", "appId": "", "importance": "SECRET", "testMessages": "SECRET", "channelId": "SECRET \n", "unknown": "SECRET"}))
 }
 
 func TestTokens(t *testing.T) {
@@ -111,19 +102,7 @@ func TestTokens(t *testing.T) {
 // Without a right to a class, only the first two of a day are shown; they are
 // accepted all the same.
 func TestAdverts(t *testing.T) {
-	t.Parallel()
-	r := provider.Start(t, golden.Options{Sim: pushtest.Options{Strict: true}})
-	for i := range 5 {
-		n := golden.Example(t, golden.Token)
-		n.UID = chat.NewUID(golden.Now.UnixMilli(), chat.Direct, 3, uint32(i))
-		n.Ext.HW.Category = map[bool]string{true: "IM"}[i == 4]
-		if a := r.Send(context.Background(), []*push.Notification{&n})[0]; a.Class != push.Accepted {
-			t.Fatalf("%s %+v", a.Class, a)
-		}
-	}
-	if got := r.Sim.Screen(golden.Token); len(got) != 3 {
-		t.Errorf("%d are shown", len(got))
-	}
+	provider.Adverts(t, func(n *push.Notification, has bool) { n.Ext.HW.Category = map[bool]string{true: "IM"}[has] })
 }
 
 func TestRefuses(t *testing.T) {

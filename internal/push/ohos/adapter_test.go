@@ -97,23 +97,15 @@ func TestReceived(t *testing.T) {
 
 // What is wrong with a credential is said by the field, and without its value.
 func TestNew(t *testing.T) {
-	t.Parallel()
-	for field, spoil := range map[string]func(c *chat.PushCredential){
+	provider.Fields(t, map[string]func(*chat.PushCredential){
 		"serviceAccount": func(c *chat.PushCredential) {
-			change(c, "private_key", "-----BEGIN PRIVATE KEY-----\nU0VDUkVU\n-----END PRIVATE KEY-----\n")
+			change(c, "private_key", "-----BEGIN PRIVATE KEY-----\nSECRETXX\n-----END PRIVATE KEY-----\n")
 		},
 		"showBadge":    func(c *chat.PushCredential) { c.Fields["showBadge"] = "SECRET" },
 		"testMessages": func(c *chat.PushCredential) { c.Fields["testMessages"] = "SECRET" },
 		"category":     func(c *chat.PushCredential) { c.Fields["category"] = "SECRET \n" },
 		"secret":       func(c *chat.PushCredential) { c.Fields["secret"] = "SECRET" },
-	} {
-		c := pushtest.NewOHOS(pushtest.Options{}).Credential("https://127.0.0.1:1")
-		spoil(&c)
-		_, err := New(&c, line.Options{}, nil)
-		if e, ok := err.(*chat.Error); !ok || e.Field != field || strings.Contains(err.Error(), "SECRET") || strings.Contains(err.Error(), "U0VD") {
-			t.Errorf("%s: %v", field, err)
-		}
-	}
+	})
 	c := pushtest.NewOHOS(pushtest.Options{}).Credential("")
 	c.Fields["serviceAccount"] = "{"
 	if _, err := New(&c, line.Options{}, nil); err == nil {
@@ -221,19 +213,7 @@ func TestNoRight(t *testing.T) {
 // Messages of no class that the app may use are advertisements, of which a phone
 // shows two a day.
 func TestAdverts(t *testing.T) {
-	t.Parallel()
-	r := provider.Start(t, golden.Options{Sim: pushtest.Options{Strict: true}})
-	for i := range 5 {
-		n := golden.Example(t, golden.Token)
-		n.UID = chat.NewUID(golden.Now.UnixMilli(), chat.Direct, 3, uint32(i))
-		n.Ext.OHOS.Category = map[bool]string{true: "IM"}[i == 4]
-		if a := r.Send(context.Background(), []*push.Notification{&n})[0]; a.Class != push.Accepted {
-			t.Fatalf("%s %+v", a.Class, a)
-		}
-	}
-	if got := r.Sim.Screen(golden.Token); len(got) != 3 {
-		t.Errorf("%d are shown", len(got))
-	}
+	provider.Adverts(t, func(n *push.Notification, has bool) { n.Ext.OHOS.Category = map[bool]string{true: "IM"}[has] })
 }
 
 func TestRefuses(t *testing.T) {
