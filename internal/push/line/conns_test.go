@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"math/big"
 	"net"
@@ -434,5 +435,31 @@ func TestNobody(t *testing.T) {
 	}
 	if r := ResultOf(io.EOF); r.Class != push.Retry {
 		t.Errorf("%+v", r)
+	}
+}
+
+// Whom to call may be said by others, who can make up as many hosts as they like:
+// those that nothing is connected to are forgotten.
+func TestManyHosts(t *testing.T) {
+	t.Parallel()
+	l := New(Options{Shared: true, Timeout: 5 * time.Second})
+	defer l.Close()
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	for i := range 3 * maxHosts {
+		q := push.Request{Method: "POST", Path: "/", Header: map[string]string{}}
+		if _, err := l.Do(gone, fmt.Sprintf("https://127.0.%d.%d:1", i/200, 1+i%200), &q, nil); err == nil {
+			t.Fatal("somebody is there")
+		}
+	}
+	l.conns.mu.Lock()
+	defer l.conns.mu.Unlock()
+	if n := len(l.conns.hosts); n > maxHosts {
+		t.Errorf("%d hosts are remembered", n)
+	}
+	for name, h := range l.conns.hosts {
+		if h.users != 0 {
+			t.Errorf("%d wait for %s", h.users, name)
+		}
 	}
 }
