@@ -159,9 +159,9 @@ func (l *lane) step(ctx, sending context.Context) (nap time.Duration, end bool) 
 		l.mu.Unlock()
 		l.flying.Go(func() {
 			defer at.users.Done()
-			for batch != nil {
-				l.attempt(sending, at, batch, one)
-				batch, one = l.more(at), false
+			for probe := one; batch != nil; probe = false {
+				l.attempt(sending, at, batch, probe)
+				batch = l.more(at)
 			}
 			l.nudge()
 		})
