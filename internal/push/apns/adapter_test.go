@@ -54,10 +54,10 @@ var (
 	good = golden.Outcome{Class: push.Accepted, Code: "200"}
 )
 
-func TestMain(m *testing.M)          { provider.Main(m) }
-func TestProvider(t *testing.T)      { provider.All(t) }
-func TestProvoke(t *testing.T)       { provider.Provoke(t, classes) }
-func BenchmarkProvider(b *testing.B) { provider.Bench(b) }
+func TestMain(m *testing.M)      { provider.Main(m) }
+func TestProvider(t *testing.T)  { provider.All(t) }
+func TestProvoke(t *testing.T)   { provider.Provoke(t, classes) }
+func BenchmarkSend(b *testing.B) { provider.Bench(b) }
 
 // first is the token of the phone that every world has.
 func first(t testing.TB) push.Notification {

@@ -36,10 +36,10 @@ var provider = golden.Provider{
 	Grants: true, Life: 55*time.Minute - time.Second, Good: time.Hour - time.Second, Refusals: golden.OAuth,
 }
 
-func TestMain(m *testing.M)          { provider.Main(m) }
-func TestProvider(t *testing.T)      { provider.All(t) }
-func TestProvoke(t *testing.T)       { provider.Provoke(t, classes) }
-func BenchmarkProvider(b *testing.B) { provider.Bench(b) }
+func TestMain(m *testing.M)      { provider.Main(m) }
+func TestProvider(t *testing.T)  { provider.All(t) }
+func TestProvoke(t *testing.T)   { provider.Provoke(t, classes) }
+func BenchmarkSend(b *testing.B) { provider.Bench(b) }
 
 // account changes one field of the service account.
 func setAccount(name, value string) func(*chat.PushCredential) {

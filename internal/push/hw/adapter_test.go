@@ -21,8 +21,8 @@ var provider = golden.Provider{
 	Spoil: func(c *chat.PushCredential) { c.Fields["clientSecret"] = "wrong" },
 }
 
-func TestMain(m *testing.M)          { provider.Main(m) }
-func BenchmarkProvider(b *testing.B) { provider.Bench(b) }
+func TestMain(m *testing.M)      { provider.Main(m) }
+func BenchmarkSend(b *testing.B) { provider.Bench(b) }
 
 func TestProvider(t *testing.T) { provider.All(t) }
 

@@ -30,9 +30,9 @@ var provider = golden.Provider{
 	},
 }
 
-func TestMain(m *testing.M)          { provider.Main(m) }
-func TestProvider(t *testing.T)      { provider.All(t) }
-func BenchmarkProvider(b *testing.B) { provider.Bench(b) }
+func TestMain(m *testing.M)      { provider.Main(m) }
+func TestProvider(t *testing.T)  { provider.All(t) }
+func BenchmarkSend(b *testing.B) { provider.Bench(b) }
 
 // Every code, given by the simulator, is of its class. The package is the credential's:
 // what is said of a device's own is said of the device.

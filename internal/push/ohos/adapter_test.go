@@ -48,8 +48,8 @@ func file(c *chat.PushCredential, name string) string {
 	return v[name]
 }
 
-func TestMain(m *testing.M)          { provider.Main(m) }
-func BenchmarkProvider(b *testing.B) { provider.Bench(b) }
+func TestMain(m *testing.M)      { provider.Main(m) }
+func BenchmarkSend(b *testing.B) { provider.Bench(b) }
 
 func TestProvider(t *testing.T) { provider.All(t) }
 

@@ -66,9 +66,9 @@ func refusals() map[string]golden.Refusal {
 	return all
 }
 
-func TestMain(m *testing.M)          { provider.Main(m) }
-func TestProvider(t *testing.T)      { provider.All(t) }
-func BenchmarkProvider(b *testing.B) { provider.Bench(b) }
+func TestMain(m *testing.M)      { provider.Main(m) }
+func TestProvider(t *testing.T)  { provider.All(t) }
+func BenchmarkSend(b *testing.B) { provider.Bench(b) }
 
 // Every code that is in the table comes out as its class.
 func TestProvoke(t *testing.T) {

@@ -48,9 +48,9 @@ var provider = golden.Provider{
 
 const token = golden.Token
 
-func TestMain(m *testing.M)          { provider.Main(m) }
-func TestProvider(t *testing.T)      { provider.All(t) }
-func BenchmarkProvider(b *testing.B) { provider.Bench(b) }
+func TestMain(m *testing.M)      { provider.Main(m) }
+func TestProvider(t *testing.T)  { provider.All(t) }
+func BenchmarkSend(b *testing.B) { provider.Bench(b) }
 
 // Every code, given by the simulator, is of its class.
 func TestProvoke(t *testing.T) {
