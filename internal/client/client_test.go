@@ -44,7 +44,7 @@ func expect(t *testing.T, c *Client, want string) {
 			if got := describe(e); got != line {
 				t.Fatalf("got event %q, want %q", got, line)
 			}
-		case <-time.After(5 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatalf("no event, want %q", line)
 		}
 	}

@@ -25,7 +25,7 @@ func (h *house) wantCursors(user string, connected bool, want ...push.Cursor) {
 	h.t.Helper()
 	var list []push.Cursor
 	var there bool
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		if list, there = h.Cursors(h.app.ID, user); there == connected && reflect.DeepEqual(list, want) {
 			return
 		}

@@ -196,7 +196,7 @@ func TestSlowReader(t *testing.T) {
 		t.Fatal(err)
 	}
 	for rd.next <= n {
-		_ = nc.SetReadDeadline(time.Now().Add(10 * time.Second))
+		_ = nc.SetReadDeadline(time.Now().Add(time.Minute))
 		k, err := nc.Read(buf[:1+rand.IntN(len(buf))])
 		if err != nil {
 			t.Fatalf("at %d: %v", rd.next, err)
@@ -767,7 +767,7 @@ func (r *rawPeer) frame() (websocket.Opcode, []byte) {
 	r.t.Helper()
 	buf := make([]byte, 4096)
 	for len(r.frames) == 0 {
-		_ = r.nc.SetReadDeadline(time.Now().Add(10 * time.Second))
+		_ = r.nc.SetReadDeadline(time.Now().Add(time.Minute))
 		n, err := r.nc.Read(buf)
 		if err != nil {
 			r.t.Fatal(err)

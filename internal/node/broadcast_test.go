@@ -26,7 +26,7 @@ func (h *house) hears(user string, want ...string) {
 	}
 	defer c.Close()
 	var got []string
-	for limit := time.After(10 * time.Second); len(got) < len(want); {
+	for limit := time.After(time.Minute); len(got) < len(want); {
 		select {
 		case e := <-c.Events():
 			p, ok := e.(client.Publication)

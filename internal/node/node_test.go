@@ -261,7 +261,7 @@ func TestStopFinishesWhatIsUnderWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	// A connection counts as busy once its request was read.
-	for deadline := time.Now().Add(5 * time.Second); h.underWay.Load() == 0; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); h.underWay.Load() == 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the request did not begin")
 		}
@@ -269,7 +269,7 @@ func TestStopFinishesWhatIsUnderWay(t *testing.T) {
 
 	stopped := make(chan error, 1)
 	go func() { stopped <- h.stop() }()
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		c, err := net.Dial("tcp", h.Addr().String())
 		if err != nil {
 			break
@@ -344,7 +344,7 @@ func TestStoreFailure(t *testing.T) {
 	}
 	select {
 	case <-h.Done():
-	case <-time.After(5 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the node goes on without its store")
 	}
 	if status, body, _ := h.get("/readyz"); status != http.StatusServiceUnavailable {

@@ -81,7 +81,7 @@ func (g *gallery) has(user, what string, like func(*pushtest.Shown) bool) {
 		there := func() bool {
 			return slices.ContainsFunc(sim.Log(token), func(n pushtest.Shown) bool { return like(&n) })
 		}
-		for end := time.Now().Add(20 * time.Second); !there(); time.Sleep(5 * time.Millisecond) {
+		for end := time.Now().Add(time.Minute); !there(); time.Sleep(5 * time.Millisecond) {
 			if time.Now().After(end) {
 				g.t.Fatalf("%s has not %s of %s but %+v", user, what, sim.Provider, sim.Log(token))
 			}
@@ -208,7 +208,7 @@ func TestPhonesThatAreGone(t *testing.T) {
 	}
 	g.mi.Remove("token-of-bob")
 	devices := func(user string) string { return g.done("/v4x/push/device/list", `{"userId":"`+user+`"}`) }
-	for end := time.Now().Add(20 * time.Second); strings.Contains(devices("bob"), "phone"); {
+	for end := time.Now().Add(time.Minute); strings.Contains(devices("bob"), "phone"); {
 		if time.Now().After(end) {
 			t.Fatal("bob's phone is there")
 		}

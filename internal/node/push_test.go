@@ -105,7 +105,7 @@ func (w *tower) why(uid string) string {
 func (w *tower) want(uid, why string) {
 	w.t.Helper()
 	got := ""
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if got = w.why(uid); got == why {
 			return
 		}
@@ -256,7 +256,7 @@ func (w *tower) set(name, value string) {
 
 func (w *tower) until(what string, ok func() bool) {
 	w.t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			w.t.Fatalf("waiting in vain: %s", what)
 		}

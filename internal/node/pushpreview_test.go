@@ -188,7 +188,7 @@ func TestPushPreview(t *testing.T) {
 // sent is the request by which the provider was told, once it was.
 func (m *market) sent(p chat.PushProvider) seen {
 	m.t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		m.mu.Lock()
 		for _, s := range m.seen[p] {
 			if strings.Contains(s.path+s.body, tokenOf(p)) {

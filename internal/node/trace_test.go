@@ -57,7 +57,7 @@ func TestTraceOverRestart(t *testing.T) {
 	written := func() bool {
 		return strings.Contains(h.call("/v4x/message/trace", body), `"sessions":[{"clientId":"`)
 	}
-	for end := time.Now().Add(10 * time.Second); !written(); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !written(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal(h.call("/v4x/message/trace", body))
 		}

@@ -54,7 +54,7 @@ func (w *world) goOnline(user string, client chat.Client) {
 // given waits until the user's timeline is this.
 func (w *world) given(user string, want ...string) {
 	w.t.Helper()
-	for end := time.Now().Add(10 * time.Second); !slices.Equal(w.timeline(user), want) && time.Now().Before(end); {
+	for end := time.Now().Add(time.Minute); !slices.Equal(w.timeline(user), want) && time.Now().Before(end); {
 		time.Sleep(time.Millisecond)
 	}
 	w.wantTimeline(user, want...)

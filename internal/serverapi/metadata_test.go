@@ -63,7 +63,7 @@ func (w *world) told(user string) (list []string) {
 func (w *world) wantTold(user string, want ...string) {
 	w.t.Helper()
 	var got []string
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if got = w.told(user); slices.Equal(got, want) {
 			return
 		}

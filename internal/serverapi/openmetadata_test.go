@@ -82,7 +82,7 @@ func (h *heard) want(t *testing.T, want ...string) {
 		defer h.mu.Unlock()
 		return strings.Join(h.news, "; ")
 	}
-	for end := time.Now().Add(5 * time.Second); news() != strings.Join(want, "; "); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); news() != strings.Join(want, "; "); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("heard %s\nwant %s", news(), strings.Join(want, "; "))
 		}

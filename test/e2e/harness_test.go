@@ -139,7 +139,7 @@ func (s *server) launch() {
 // await waits until the server answers 200 at the path.
 func (s *server) await(path string) {
 	s.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		select {
 		case err := <-s.exited:
 			s.exited <- err

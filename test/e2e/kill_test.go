@@ -371,7 +371,7 @@ func watch(t *testing.T, s *server, token string) *watcher {
 // more than enough would show.
 func (w *watcher) await(n int) []string {
 	w.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		w.mu.Lock()
 		enough := len(w.uids) >= n
 		w.mu.Unlock()

@@ -255,7 +255,7 @@ func TestSpaceWatchRuns(t *testing.T) {
 	s := mustOpen(t, Options{Dir: "data", FS: disk})
 	defer mustClose(t, s)
 	disk.free.Store(1)
-	for deadline := time.Now().Add(10 * time.Second); s.Health() == nil; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); s.Health() == nil; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("little space was not noticed")
 		}
@@ -313,7 +313,7 @@ func TestQueueIsBounded(t *testing.T) {
 			}
 		})
 	}
-	for deadline := time.Now().Add(10 * time.Second); refused.Load() == 0 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(time.Minute); refused.Load() == 0 && time.Now().Before(deadline); {
 		time.Sleep(time.Millisecond)
 	}
 	close(release)
