@@ -36,7 +36,7 @@ type Options struct {
 
 	MinFree    uint64 // writes are refused below so many free bytes; 512 MiB
 	Ballast    uint64 // bytes set aside for a full disk; 64 MiB
-	CacheBytes int64  // for blocks read from disk; 128 MiB
+	CacheBytes int64  // for memtables and blocks read from disk; 64 MiB
 	BodyBytes  int    // for message bodies in memory; 64 MiB
 	Heads      int    // timeline heads in memory; 200,000
 }
@@ -58,7 +58,7 @@ func (o Options) withDefaults() Options {
 		o.Ballast = 64 << 20
 	}
 	if o.CacheBytes == 0 {
-		o.CacheBytes = 128 << 20
+		o.CacheBytes = 64 << 20
 	}
 	if o.BodyBytes == 0 {
 		o.BodyBytes = 64 << 20
@@ -109,6 +109,7 @@ type Store struct {
 	indexMu      sync.Mutex
 	expireMu     sync.Mutex
 	logDropped   uint64 // under expireMu
+	rested       int64  // how often memtables had been written when Rest was through
 
 	stop    context.CancelFunc
 	work    sync.WaitGroup // the goroutines that ctx stops

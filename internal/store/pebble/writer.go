@@ -17,7 +17,7 @@ const (
 	pipelineDepth = 4
 	// maxBatchBytes keeps a batch well below half a memtable, above which Pebble
 	// treats it in a way of its own.
-	maxBatchBytes   = 8 << 20
+	maxBatchBytes   = memTableSize / 4
 	maxBatchEntries = 16 << 10
 	// floorLease is how far ahead of the newest UID the stored clock floor is
 	// put. Until the clock has passed it, appends that leave no rows need no
