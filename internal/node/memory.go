@@ -17,6 +17,9 @@ const (
 	// collectEarly is by how much a heap is collected earlier than usual, at most, and
 	// never by more than half: there is little to mark in a small one.
 	collectEarly = 32 << 20
+	// collectSmall is up to which size a heap is left to grow as usual: whoever sends
+	// notifications as fast as can be fills a few megabytes many times a second.
+	collectSmall = 128 << 20
 	// leastPercent bounds how often a large heap is collected.
 	leastPercent = 10
 
@@ -119,6 +122,6 @@ func collectAt(live, arenas int64, usual int) int {
 		return usual
 	}
 	grow := max(live-arenas, 0) * int64(usual) / 100
-	grow += collectRoom - min(grow/2, collectEarly)
+	grow = max(grow+collectRoom-min(grow/2, collectEarly), collectSmall-live)
 	return min(usual, max(leastPercent, int(grow*100/live)))
 }

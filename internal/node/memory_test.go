@@ -12,6 +12,8 @@ func TestCollectAt(t *testing.T) {
 		{0, 0, 100},
 		{10 * mb, 0, 100},         // a small heap is left alone
 		{10 * mb, 8 * mb, 100},    // this one too
+		{60 * mb, 40 * mb, 100},   // and this one
+		{110 * mb, 80 * mb, 28},   // this one may grow by 31 MB
 		{100 * mb, 0, 84},         // nothing of it is the store's
 		{250 * mb, 210 * mb, 14},  // 40 MB of our own, and some room
 		{900 * mb, 100 * mb, 87},  // so much of our own is not collected much earlier
