@@ -16,6 +16,21 @@ import (
 func TestGate(t *testing.T) {
 	t.Parallel()
 	dead := push.Result{Class: push.TokenDead, Code: "410"}
+	oneDead := func(t *testing.T) *world {
+		t.Helper()
+		w := newWorld(t)
+		w.run()
+		w.phone("bob", chat.VIVO)
+		w.phone("carol", chat.VIVO)
+		w.answers(func(n *push.Notification) push.Attempt {
+			if n.User == "bob" {
+				return push.Attempt{Result: dead}
+			}
+			return push.Attempt{Result: accepted}
+		})
+		w.ends(w.one("bob", chat.VIVO), "token_dead")
+		return w
+	}
 	fill := func(w *world, n int) (uids []chat.UID) {
 		var jobs []store.PushJob
 		for i := range n {
@@ -71,17 +86,7 @@ func TestGate(t *testing.T) {
 
 	t.Run("one dead", func(t *testing.T) {
 		t.Parallel()
-		w := newWorld(t)
-		w.run()
-		w.phone("bob", chat.VIVO)
-		w.phone("carol", chat.VIVO)
-		w.answers(func(n *push.Notification) push.Attempt {
-			if n.User == "bob" {
-				return push.Attempt{Result: dead}
-			}
-			return push.Attempt{Result: accepted}
-		})
-		w.ends(w.one("bob", chat.VIVO), "token_dead")
+		w := oneDead(t)
 		if !w.hasPhone("bob") {
 			t.Fatal("it went before another was taken")
 		}
@@ -94,17 +99,7 @@ func TestGate(t *testing.T) {
 
 	t.Run("registered again", func(t *testing.T) {
 		t.Parallel()
-		w := newWorld(t)
-		w.run()
-		w.phone("bob", chat.VIVO)
-		w.phone("carol", chat.VIVO)
-		w.answers(func(n *push.Notification) push.Attempt {
-			if n.User == "bob" {
-				return push.Attempt{Result: dead}
-			}
-			return push.Attempt{Result: accepted}
-		})
-		w.ends(w.one("bob", chat.VIVO), "token_dead")
+		w := oneDead(t)
 		w.pass(time.Second)
 		w.phone("bob", chat.VIVO)
 		w.ends(w.one("carol", chat.VIVO), "accepted")

@@ -289,29 +289,40 @@ func TestRecallTakesThePlace(t *testing.T) {
 	w.wantWithdrawn(6, "all", uid)
 }
 
+// reads are the ways in which bob reads a message: with all before it, and alone.
+var reads = map[string]func(*world, chat.UID){
+	"all": func(w *world, uid chat.UID) { w.read(uid) },
+	"one": func(w *world, uid chat.UID) {
+		w.own(chat.Event{Kind: chat.EventDelete, UIDs: []chat.UID{uid}}, nil, w.mark(uid, store.MarkHidden))
+	},
+}
+
+// onTheWay is a message of which bob's devices are being notified, which takes until
+// hang is closed.
+func (w *world) onTheWay() (uid chat.UID, hang chan struct{}) {
+	w.t.Helper()
+	hang = make(chan struct{})
+	w.mu.Lock()
+	w.hang = hang
+	w.mu.Unlock()
+	uid = w.message("one", "bob")
+	w.followed()
+	w.until("they are on their way", func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return len(w.flight) == 3
+	})
+	return uid, hang
+}
+
 // What is read while the notification is on its way is taken back once it is there.
 func TestReadOnTheWay(t *testing.T) {
 	t.Parallel()
-	for name, read := range map[string]func(*world, chat.UID){
-		"all": func(w *world, uid chat.UID) { w.read(uid) },
-		"one": func(w *world, uid chat.UID) {
-			w.own(chat.Event{Kind: chat.EventDelete, UIDs: []chat.UID{uid}}, nil, w.mark(uid, store.MarkHidden))
-		},
-	} {
+	for name, read := range reads {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newReader(t)
-			hang := make(chan struct{})
-			w.mu.Lock()
-			w.hang = hang
-			w.mu.Unlock()
-			uid := w.message("one", "bob")
-			w.followed()
-			w.until("they are on their way", func() bool {
-				w.mu.Lock()
-				defer w.mu.Unlock()
-				return len(w.flight) == 3
-			})
+			uid, hang := w.onTheWay()
 			read(w, uid)
 			w.followed()
 			if !w.shown().IsZero() {
@@ -330,26 +341,11 @@ func TestReadOnTheWay(t *testing.T) {
 // devices.
 func TestReadAsItIsTaken(t *testing.T) {
 	t.Parallel()
-	for name, read := range map[string]func(*world, chat.UID){
-		"all": func(w *world, uid chat.UID) { w.read(uid) },
-		"one": func(w *world, uid chat.UID) {
-			w.own(chat.Event{Kind: chat.EventDelete, UIDs: []chat.UID{uid}}, nil, w.mark(uid, store.MarkHidden))
-		},
-	} {
+	for name, read := range reads {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newReader(t)
-			hang := make(chan struct{})
-			w.mu.Lock()
-			w.hang = hang
-			w.mu.Unlock()
-			uid := w.message("one", "bob")
-			w.followed()
-			w.until("they are on their way", func() bool {
-				w.mu.Lock()
-				defer w.mu.Unlock()
-				return len(w.flight) == 3
-			})
+			uid, hang := w.onTheWay()
 			read(w, uid) // the follower comes to it once the grace is over
 			close(hang)
 			w.until("it is taken back", func() bool { return len(w.sentTo("bob")) >= 5 })

@@ -1,3 +1,5 @@
+//go:build !cgo
+
 package pebble
 
 import (
@@ -13,12 +15,9 @@ import (
 
 // TestRest has memtables pile up as under a load that the disk does not keep up
 // with. When they are in files and the store has come to rest, none but those that
-// Pebble still uses may be in the heap. That is so only where the heap has them:
-// CGO_ENABLED=0 go test. It looks at the whole heap, so it is not parallel.
+// Pebble still uses may be in the heap; with cgo they never are. It looks at the
+// whole heap, so it is not parallel.
 func TestRest(t *testing.T) {
-	if !arenasInHeap {
-		t.Skip("this build has memtables elsewhere")
-	}
 	const piled = 6
 	held := make(chan struct{})
 	fs := errorfs.Wrap(vfs.Default, errorfs.InjectorFunc(func(op errorfs.Op) error {
